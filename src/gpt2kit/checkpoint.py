@@ -1,0 +1,111 @@
+"""A model at rest: its configuration, its tensors by canonical name (unread), its tokenizer files, where it came from.
+
+Canonical names are OpenAI's as kept on the Hugging Face hub; matrices stand as [in, out]:
+    wte.weight [V, D]   wpe.weight [window, D]   h.N.ln_1.weight h.N.ln_1.bias [D]
+    h.N.attn.c_attn.weight [D, 3D] .bias [3D]    h.N.attn.c_proj.weight [D, D] .bias [D]
+    h.N.ln_2.weight h.N.ln_2.bias [D]            h.N.mlp.c_fc.weight [D, I] .bias [I]
+    h.N.mlp.c_proj.weight [I, D] .bias [D]       ln_f.weight ln_f.bias [D]
+    lm_head.weight [V, D], only where the head is not tied
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gpt2kit.config.model import ModelConfig
+from gpt2kit.errors import WeightMismatch
+
+# What a tokenizer is read from, whatever the format beside it.
+TOKENIZER_FILES = (
+    *("encoder.json", "vocab.bpe", "vocab.json", "merges.txt", "vocab.txt"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """One tensor of a checkpoint. Nothing is read before `read()`."""
+
+    name: str
+    dtype: str
+    """A numpy name ("float32", "float16", "int64"), or "bfloat16"."""
+    shape: tuple[int, ...]
+    load: Callable[[], np.ndarray] = field(repr=False, compare=False)
+
+    def read(self) -> np.ndarray:
+        """The values, [in, out] for matrices, perhaps read-only; bfloat16 comes as a view on uint16."""
+        return self.load()
+
+    def read_float32(self) -> np.ndarray:
+        """The values as float32, exact for every stored float type up to that width."""
+        values = self.read()
+        if self.dtype == "bfloat16":
+            # bfloat16 is the upper half of a float32.
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        return values.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model at rest. Training, converting and serving meet only here."""
+
+    config: ModelConfig
+    tensors: Mapping[str, LazyTensor]
+    tokenizer_files: Mapping[str, bytes]
+    origin: str
+    step: int | None = None
+
+    def parameter_count(self) -> int:
+        """Learnt numbers in all tensors."""
+        return sum(int(np.prod(tensor.shape)) for tensor in self.tensors.values())
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every canonical name of a GPT-2 of this shape, with its shape, in the order of the data's way through it."""
+    width, inner = config.width, config.inner_width
+    shapes: dict[str, tuple[int, ...]] = {
+        "wte.weight": (config.vocab_size, width),
+        "wpe.weight": (config.window, width),
+    }
+    for layer in range(config.layers):
+        for part, shape in (
+            ("ln_1.weight", (width,)),
+            ("ln_1.bias", (width,)),
+            ("attn.c_attn.weight", (width, 3 * width)),
+            ("attn.c_attn.bias", (3 * width,)),
+            ("attn.c_proj.weight", (width, width)),
+            ("attn.c_proj.bias", (width,)),
+            ("ln_2.weight", (width,)),
+            ("ln_2.bias", (width,)),
+            ("mlp.c_fc.weight", (width, inner)),
+            ("mlp.c_fc.bias", (inner,)),
+            ("mlp.c_proj.weight", (inner, width)),
+            ("mlp.c_proj.bias", (width,)),
+        ):
+            shapes[f"h.{layer}.{part}"] = shape
+    shapes["ln_f.weight"] = shapes["ln_f.bias"] = (width,)
+    if not config.tied_head:
+        shapes["lm_head.weight"] = (config.vocab_size, width)
+    return shapes
+
+
+def check_tensors(checkpoint: Checkpoint) -> None:
+    """Raise WeightMismatch unless the tensors are exactly those that the configuration promises."""
+    expected = tensor_shapes(checkpoint.config)
+    for name, shape in expected.items():
+        found = checkpoint.tensors.get(name)
+        if found is None:
+            raise WeightMismatch(f"{checkpoint.origin}: tensor {name} is missing; the configuration asks for {shape}")
+        if found.shape != shape:
+            raise WeightMismatch(
+                f"{checkpoint.origin}: {name} is {found.shape}, but the configuration asks for {shape}; "
+                "the configuration belongs to another model"
+            )
+    if surplus := sorted(set(checkpoint.tensors) - set(expected)):
+        raise WeightMismatch(
+            f"{checkpoint.origin}: {len(surplus)} tensors that the configuration does not know, such as {surplus[0]}; "
+            f"it asks for {checkpoint.config.layers} layers"
+        )

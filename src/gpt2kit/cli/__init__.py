@@ -1,0 +1,1 @@
+"""One file a command; `main` finds it, `terminal` draws what it reports."""

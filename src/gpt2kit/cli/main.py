@@ -1,0 +1,140 @@
+"""gpt2: find the command, run it, turn a Gpt2kitError into one line and exit status 1."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from gpt2kit import __version__
+from gpt2kit.errors import Gpt2kitError
+
+USER_ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives. Nothing is imported before it is called."""
+
+    module: str
+    kind: str
+    summary: str
+    """The first line of the class's docstring: a test keeps them equal."""
+
+
+COMMANDS = {
+    "demo": Command("gpt2kit.cli.demo", "DemoCommand", "Learn a vocabulary, train a small model and sample from it."),
+    "tokenizer train": Command("gpt2kit.cli.tokenizer", "TokenizerTrain", "Learn a vocabulary from text files."),
+    "init": Command("gpt2kit.cli.init", "Init", "Make a model that has learnt nothing yet."),
+    "finetune": Command("gpt2kit.cli.finetune", "Finetune", "Train a model on text into a run, or go on with the run."),
+    "generate": Command("gpt2kit.cli.generate", "Generate", "Continue a prompt, or start from nothing."),
+    "evaluate": Command("gpt2kit.cli.evaluate", "Evaluate", "Measure how well a model predicts a text."),
+    "inspect": Command("gpt2kit.cli.inspect", "Inspect", "Show what a checkpoint is made of."),
+    "doctor": Command("gpt2kit.cli.doctor", "Doctor", "Show what this machine has, and the fix for what is missing."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (sys.argv by default). Returns its exit status, as named above; 0 is success."""
+    _speak_utf8()
+    warnings.showwarning = _show_warning
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except Gpt2kitError as error:
+        print(f"gpt2: {error}", file=sys.stderr)
+        return USER_ERROR
+    except MemoryError:
+        print("gpt2: out of memory; take a smaller model, batch or window, or close other programs", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("\ngpt2: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`gpt2 ... | head`): end quietly, also in the interpreter's last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if argv else USAGE_ERROR
+    if argv[0] in ("-V", "--version"):
+        return _print_version()
+    words = 2 if " ".join(argv[:2]) in COMMANDS else 1
+    name = " ".join(argv[:words])
+    if name not in COMMANDS:
+        return _reject(name)
+    command = COMMANDS[name]
+    kind = getattr(import_module(command.module), command.kind)
+    status: int = parse(kind, f"gpt2 {name}", argv[words:])()
+    return status
+
+
+def parse(kind: Any, program: str, arguments: list[str]) -> Any:
+    """An instance of the command class `kind`: defaults, then the file of `--config`, then the options."""
+    import tyro
+
+    default = None
+    for place, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option == "--config" and (equals or place + 1 < len(arguments)):
+            from gpt2kit.config.toml_file import from_table, read_toml
+
+            path = Path(value if equals else arguments[place + 1])
+            default = from_table(kind, read_toml(path), str(path), tyro.MISSING)
+    return tyro.cli(kind, prog=program, args=arguments, **({} if default is None else {"default": default}))
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"gpt2kit {__version__}: GPT-2, whole: train it, sample from it, measure it.",
+            "",
+            "usage: gpt2 COMMAND [OPTIONS]     gpt2 COMMAND --help tells every option",
+            "",
+            *lines,
+            "",
+            "New here? `gpt2 demo` shows it all in four minutes.",
+        ]
+    )
+
+
+def _print_version() -> int:
+    from importlib.metadata import PackageNotFoundError, version
+
+    from gpt2kit.generate.select import preferred_engine
+    from gpt2kit.jobs.doctor import instruction_sets
+
+    try:
+        torch = f"torch {version('torch')}"
+    except PackageNotFoundError:
+        torch = "no torch"
+    print(f"gpt2kit {__version__}, engine {preferred_engine()}, {torch}, {instruction_sets()}")
+    return 0
+
+
+def _reject(name: str) -> int:
+    grouped = [known for known in COMMANDS if known.startswith(name)]
+    near = grouped or get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean: gpt2 {near[0]}?" if near else "`gpt2 --help` lists them"
+    print(f"gpt2: no command {name!r}; {hint}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def _speak_utf8() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"gpt2: warning: {message}", file=sys.stderr)

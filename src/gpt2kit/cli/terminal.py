@@ -1,0 +1,108 @@
+"""Draws Reports on standard error: a live line on a terminal, now and then a plain line elsewhere."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from gpt2kit.progress import Progress, Report
+
+PLAIN_SECONDS = 5.0  # between two plain lines
+SHOWN = {
+    "loss": "loss {:.3f}",
+    "validation_loss": "validation loss {:.3f}",
+    "perplexity": "perplexity {:.2f}",
+    "tokens_per_second": "{:,.0f} tokens/s",
+}
+
+
+@contextmanager
+def drawing() -> Iterator[Report]:
+    """A Report that draws, as long as the block lasts."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Plain().report
+        return
+    with Live(console=console, refresh_per_second=8) as live:
+        yield _Lively(live).report
+
+
+@contextmanager
+def interruptible() -> Iterator[_Asked]:
+    """The first Ctrl-C only asks (the yielded object becomes true); a second one ends at once."""
+    asked = _Asked()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked():
+            raise KeyboardInterrupt
+        asked.yes = True
+        print("\nsaving; Ctrl-C again ends at once", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Asked:
+    def __init__(self) -> None:
+        self.yes = False
+
+    def __call__(self) -> bool:
+        return self.yes
+
+
+class _Clock:
+    """Knows when each task was first heard of, and so how long it will take."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, tuple[float, int]] = {}
+
+    def line(self, progress: Progress) -> str:
+        now = time.monotonic()
+        began, from_done = self.first.setdefault(progress.task, (now, progress.done))
+        of = "" if progress.total is None else f"/{progress.total:,}"
+        parts = [f"{progress.task} {progress.done:,}{of} {progress.unit}s"]
+        parts += [SHOWN[name].format(value) for name, value in progress.values.items() if name in SHOWN]
+        gained = progress.done - from_done
+        if progress.total and gained and progress.done < progress.total:
+            parts.append(f"ETA {_clock_face((now - began) / gained * (progress.total - progress.done))}")
+        return "  ".join(parts)
+
+
+class _Plain:
+    def __init__(self) -> None:
+        self.clock, self.spoke = _Clock(), 0.0
+
+    def report(self, progress: Progress) -> None:
+        line, now = self.clock.line(progress), time.monotonic()
+        if now - self.spoke >= PLAIN_SECONDS or progress.done == progress.total:
+            self.spoke = now
+            print(line, file=sys.stderr, flush=True)
+
+
+class _Lively:
+    def __init__(self, live: Live) -> None:
+        self.clock, self.live = _Clock(), live
+        self.task = ""
+
+    def report(self, progress: Progress) -> None:
+        if self.task and progress.task != self.task:
+            self.live.console.print(self.live.renderable)  # the finished task's last line stays
+        self.task = progress.task
+        self.live.update(Text(self.clock.line(progress), no_wrap=True, overflow="ellipsis"))
+
+
+def _clock_face(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

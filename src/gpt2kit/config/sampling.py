@@ -1,0 +1,88 @@
+"""How the next token is chosen, and when a text ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from gpt2kit.errors import ConfigError
+
+Chain = Literal["standard", "openai", "nshepperd", "gpt2-ml"]
+EMPTY: Mapping[int, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingConfig:
+    """How the next token is chosen."""
+
+    chain: Chain = "standard"
+    """standard, or the rules of an old program; their top_p differs, and nshepperd's above 0 replaces top_k."""
+    temperature: float = 1.0
+    """0 picks the likeliest token; 1 samples as trained; lower is safer, higher is wilder."""
+    top_k: int = 0
+    """Keep the k likeliest tokens; 0 keeps all. Ties with the k-th survive."""
+    top_p: float = 1.0
+    """Keep the smallest set of tokens with this total probability; 1 keeps all."""
+    min_p: float = 0.0
+    """Drop tokens less likely than this share of the likeliest token's probability; 0 drops none."""
+    typical_p: float = 1.0
+    """Keep the tokens whose surprise is nearest to the average surprise, up to this total probability; 1 keeps all."""
+    repetition_penalty: float = 1.0
+    """Divide positive logits (multiply negative ones) of tokens seen before, prompt included; 1 changes nothing."""
+    presence_penalty: float = 0.0
+    """Subtract this from the logit of every token generated before."""
+    frequency_penalty: float = 0.0
+    """Subtract this times the count from the logit of every token generated before."""
+    no_repeat_ngram: int = 0
+    """Forbid any sequence of this many tokens to occur twice, prompt included; 0 allows it."""
+    logit_bias: Mapping[int, float] = field(default_factory=lambda: EMPTY)
+    """Added to the logits of these token ids."""
+    banned_ids: tuple[int, ...] = ()
+    """Token ids never chosen."""
+    forced_ids: tuple[int, ...] = ()
+    """Token ids the text starts with, whatever the model says."""
+    seed: int | None = None
+    """The same seed gives the same text, alone or in a batch. None draws a fresh seed and reports it."""
+
+    def __post_init__(self) -> None:
+        _require(self.temperature >= 0, f"temperature must be 0 or more, got {self.temperature}")
+        _require(self.top_k >= 0, f"top_k must be 0 or more, got {self.top_k}")
+        if self.chain == "standard":
+            _require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}; 1 switches it off")
+        _require(0 <= self.top_p <= 1, f"top_p must be in [0, 1], got {self.top_p}")
+        _require(0 <= self.min_p <= 1, f"min_p must be in [0, 1], got {self.min_p}")
+        _require(0 < self.typical_p <= 1, f"typical_p must be in (0, 1], got {self.typical_p}; 1 switches it off")
+        _require(self.repetition_penalty > 0, f"repetition_penalty must be above 0, got {self.repetition_penalty}")
+        _require(self.no_repeat_ngram >= 0, f"no_repeat_ngram must be 0 or more, got {self.no_repeat_ngram}")
+        seed = self.seed or 0
+        _require(0 <= seed < 2**64, f"seed must be in [0, 2**64), got {self.seed}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopConfig:
+    """When a text ends."""
+
+    max_new_tokens: int = 100
+    """Stop after this many tokens."""
+    min_new_tokens: int = 0
+    """The end token and stop ids are banned before this many tokens."""
+    stop: tuple[str, ...] = ()
+    """Stop before any of these strings; they are not part of the text."""
+    stop_ids: tuple[int, ...] = ()
+    """Stop before any of these token ids."""
+    ignore_end: bool = False
+    """Go on after <|endoftext|>, as the old programs did."""
+    overflow: Literal["slide", "stop", "error"] = "slide"
+    """When the window is full: slide keeps its newest half, stop ends the text, error refuses what may not fit."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_new_tokens >= 1, f"max_new_tokens must be 1 or more, got {self.max_new_tokens}")
+        _require(self.min_new_tokens >= 0, f"min_new_tokens must be 0 or more, got {self.min_new_tokens}")
+        _require("" not in self.stop, "a stop string must not be empty")
+
+
+def _require(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ConfigError(problem)

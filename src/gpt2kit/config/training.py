@@ -1,0 +1,58 @@
+"""How a model learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gpt2kit.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """How a model learns."""
+
+    steps: int = 1000
+    """Optimizer steps in all; a run that has done them already is left as it is."""
+    batch_size: int = 2
+    """Windows a step."""
+    window: int = 0
+    """Tokens a window; 0 takes the model's window, or the text's length if that is shorter."""
+    learning_rate: float = 1e-4
+    """The peak of the schedule."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """cosine falls to a tenth of the peak at the last step."""
+    warmup_steps: int = 20
+    """Steps over which the learning rate rises from 0 to its peak."""
+    weight_decay: float = 0.1
+    """Pull on the matrices towards 0 (AdamW); biases and norms are left alone."""
+    beta2: float = 0.95
+    """Memory of AdamW's second moment."""
+    clip_norm: float = 1.0
+    """Longest gradient allowed, as the norm over all weights; 0 does not clip."""
+    validation_share: float = 0.1
+    """Share of the text, from its end, that is held out and never learnt from; 0 holds out none."""
+    validate_every: int = 100
+    """Steps between two measurements on the held-out text."""
+    save_every: int = 500
+    """Steps between two snapshots."""
+    print_every: int = 10
+    """Steps between two lines of progress."""
+    keep: int = 2
+    """Newest snapshots kept; the best one is kept besides."""
+    seed: int = 0
+    """Decides which windows are drawn."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every", "save_every", "print_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("window", "warmup_steps", "weight_decay", "clip_norm", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 <= self.beta2 < 1:
+            raise ConfigError(f"beta2 must be in [0, 1), got {self.beta2}")
+        if not 0 <= self.validation_share < 1:
+            raise ConfigError(f"validation_share must be in [0, 1), got {self.validation_share}")

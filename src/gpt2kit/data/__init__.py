@@ -1,0 +1,1 @@
+"""DOCUMENTS -> BATCHES: reading texts, encoding them, drawing windows."""

@@ -1,0 +1,83 @@
+"""Which tokens may come next: each filter looks at candidates and says whom it keeps. Pure numpy, one sequence.
+
+Shape letters: C candidates, in order of token id
+Every filter takes `logits_C` (float32, scaled) and returns a boolean mask of the same shape that keeps at least one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def softmax(logits_C: np.ndarray) -> np.ndarray:
+    """Probabilities, float64."""
+    exp_C = np.exp(logits_C.astype(np.float64) - logits_C.max())
+    return exp_C / exp_C.sum()
+
+
+def keep_top_k(logits_C: np.ndarray, k: int) -> np.ndarray:
+    """The k likeliest; ties with the k-th survive. Source: Fan et al. 2018, 5.4; `top_k_logits` in openai/gpt-2."""
+    if k >= logits_C.size:
+        return np.ones(logits_C.shape, bool)
+    return logits_C >= np.partition(logits_C, -k)[-k]
+
+
+def keep_top_p(logits_C: np.ndarray, p: float) -> np.ndarray:
+    """The smallest set whose probabilities reach p, the one that crosses it included; equal logits in order of id.
+
+    Source: Holtzman et al. 2020, section 3.1. Also nshepperd's and gpt-2-simple's rule.
+    """
+    order_C, probs_C = _likeliest_first(logits_C)
+    return _mask(order_C, np.cumsum(probs_C) - probs_C < p)
+
+
+def keep_top_p_openai(logits_C: np.ndarray, p: float) -> np.ndarray:
+    """openai/gpt-2's rule: the token that crosses p is left out; ties with the last one kept survive."""
+    order_C, probs_C = _likeliest_first(logits_C)
+    reaching = int((np.cumsum(probs_C) <= p).sum())
+    return logits_C >= logits_C[order_C[max(reaching - 1, 0)]]
+
+
+def keep_top_p_gpt2_ml(logits_C: np.ndarray, p: float) -> np.ndarray:
+    """imcaspar/gpt2-ml's rule: the token that crosses p is left out, the likeliest always kept."""
+    if p > 0.999999:
+        return np.ones(logits_C.shape, bool)
+    order_C, probs_C = _likeliest_first(logits_C)
+    kept_C = np.cumsum(probs_C) < p
+    kept_C[0] = True
+    return _mask(order_C, kept_C)
+
+
+def keep_min_p(logits_C: np.ndarray, p: float) -> np.ndarray:
+    """Tokens at least p times as likely as the likeliest. Source: Nguyen et al. 2024, section 3."""
+    return logits_C >= logits_C.max() + np.log(p)
+
+
+def keep_typical(logits_C: np.ndarray, p: float) -> np.ndarray:
+    """Tokens whose surprise is nearest to its mean, until their probabilities reach p. Source: Meister et al. 2022."""
+    probs_C = softmax(logits_C)
+    surprise_C = -np.log(np.maximum(probs_C, np.finfo(np.float64).tiny))
+    order_C = np.argsort(np.abs(surprise_C - (probs_C * surprise_C).sum()), kind="stable")
+    sorted_C = probs_C[order_C]
+    return _mask(order_C, np.cumsum(sorted_C) - sorted_C < p)
+
+
+def ids_completing_ngram(ids: Sequence[int], n: int) -> list[int]:
+    """Ids that would complete an n-gram which `ids` already hold."""
+    if len(ids) < n:
+        return []
+    prefix = tuple(ids[len(ids) - n + 1 :])
+    return [ids[at + n - 1] for at in range(len(ids) - n + 1) if tuple(ids[at : at + n - 1]) == prefix]
+
+
+def _likeliest_first(logits_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order_C = np.argsort(-logits_C, kind="stable")
+    return order_C, softmax(logits_C)[order_C]
+
+
+def _mask(order_C: np.ndarray, kept_C: np.ndarray) -> np.ndarray:
+    mask_C = np.zeros(order_C.shape, bool)
+    mask_C[order_C[kept_C]] = True
+    return mask_C

@@ -1,0 +1,186 @@
+"""A model ready to write: prompt in, text out. What `gpt2kit.load` returns."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Literal, Self
+
+from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.sampling import SamplingConfig, StopConfig
+from gpt2kit.errors import WeightMismatch
+from gpt2kit.generate.engine import Engine
+from gpt2kit.generate.scheduler import Request, Scheduler, Ticket, Token
+from gpt2kit.generate.score import Scores, score
+from gpt2kit.generate.text import TextStream
+from gpt2kit.tokenizer.protocol import Tokenizer
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One finished sample."""
+
+    text: str
+    """The continuation, without the prompt."""
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """What the model gave each id, before temperature and filters."""
+    top: tuple[tuple[tuple[int, float], ...], ...]
+    """The likeliest alternatives to each id, if they were asked for."""
+    reason: Literal["stop", "length"]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some new text of one sample; `completion` comes with the last."""
+
+    sample: int
+    text: str
+    completion: Completion | None = None
+
+
+def in_turn(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The same pieces, one sample after the other: the first unfinished one flows, later ones wait for their turn."""
+    waiting: defaultdict[int, deque[Piece]] = defaultdict(deque)
+    turn = 0
+    for piece in pieces:
+        waiting[piece.sample].append(piece)
+        while waiting[turn]:
+            yield (next_piece := waiting[turn].popleft())
+            turn += next_piece.completion is not None
+
+
+class Generator:
+    """A model ready to write. Use it as a context manager, or call `close`, to free its memory early."""
+
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine) -> None:
+        if tokenizer.vocab_size > checkpoint.config.vocab_size:
+            raise WeightMismatch(
+                f"{checkpoint.origin}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+                f"{checkpoint.config.vocab_size}; they belong to different models"
+            )
+        self.checkpoint, self.tokenizer, self.engine = checkpoint, tokenizer, engine
+
+    def generate(
+        self,
+        prompt: str | None = None,
+        *,
+        samples: int = 1,
+        sampling: SamplingConfig | None = None,
+        stop: StopConfig | None = None,
+        logprobs: int = 0,
+    ) -> list[Completion]:
+        """Continue `prompt` `samples` times; without a prompt, start from nothing.
+
+        Args:
+            prompt: plain text; `<|endoftext|>` in it is text.
+            samples: how many continuations; each has its own randomness.
+            sampling: how tokens are chosen. Equal seeds give equal texts, whatever else runs beside.
+            stop: when a text ends.
+            logprobs: how many alternatives to report with every token.
+
+        Raises:
+            PromptTooLong: the prompt does not fit and `stop.overflow` forbids to cut it.
+        """
+        done = {
+            piece.sample: piece.completion
+            for piece in self.pieces(prompt, samples=samples, sampling=sampling, stop=stop, logprobs=logprobs)
+            if piece.completion
+        }
+        return [done[sample] for sample in range(samples)]
+
+    def stream(
+        self, prompt: str | None = None, *, sampling: SamplingConfig | None = None, stop: StopConfig | None = None
+    ) -> Iterator[str]:
+        """Continue `prompt` once, piece by piece as it comes: whole characters only, no stop string ever shown."""
+        for piece in self.pieces(prompt, sampling=sampling, stop=stop):
+            if piece.text:
+                yield piece.text
+
+    def score(self, text: str, *, top: int = 0) -> Scores:
+        """The log-probability of every token of `text`, the first one given only that a text begins."""
+        return score(self.engine, [self.tokenizer.end_id, *self.tokenizer.encode(text)], top)
+
+    def pieces(
+        self,
+        prompt: str | None = None,
+        *,
+        samples: int = 1,
+        sampling: SamplingConfig | None = None,
+        stop: StopConfig | None = None,
+        logprobs: int = 0,
+    ) -> Iterator[Piece]:
+        """As `generate`, but everything as it comes, the samples interleaved. Closing the iterator cancels the rest."""
+        sampling, stop = self._settled(sampling or SamplingConfig()), stop or StopConfig()
+        assert sampling.seed is not None
+        ids = tuple(self.tokenizer.encode(prompt or "")) or (self.tokenizer.end_id,)
+        scheduler = Scheduler(self.engine)
+        request = Request(ids, sampling, stop, self.tokenizer.end_id, logprobs)
+        tickets = [scheduler.submit(replace(request, sample=sample)) for sample in range(samples)]
+        growing = {ticket: _Growing(n, TextStream(self.tokenizer, stop.stop)) for n, ticket in enumerate(tickets)}
+        try:
+            while events := scheduler.step():
+                for event in events:
+                    sample = growing[event.ticket]
+                    if isinstance(event, Token):
+                        yield sample.take(event)
+                        self._stop_if_said(scheduler, event.ticket, sample)
+                    else:
+                        reason: Literal["stop", "length"] = "length" if event.reason == "length" else "stop"
+                        yield sample.last_piece(reason, sampling.seed)
+        finally:
+            for ticket in tickets:
+                scheduler.cancel(ticket)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @staticmethod
+    def _stop_if_said(scheduler: Scheduler, ticket: Ticket, sample: _Growing) -> None:
+        if sample.stream.stopped:
+            scheduler.cancel(ticket)
+
+    def _settled(self, sampling: SamplingConfig) -> SamplingConfig:
+        """With a seed, and without ids that the tokenizer has no text for (padded vocabularies)."""
+        unspeakable = tuple(range(self.tokenizer.vocab_size, self.checkpoint.config.vocab_size))
+        seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
+        return replace(sampling, seed=seed, banned_ids=sampling.banned_ids + unspeakable)
+
+
+class _Growing:
+    """One sample that is being written."""
+
+    def __init__(self, number: int, stream: TextStream) -> None:
+        self.number, self.stream = number, stream
+        self.tokens: list[Token] = []
+        self.text: list[str] = []
+
+    def take(self, token: Token) -> Piece:
+        self.tokens.append(token)
+        self.text.append(self.stream.push(token.id))
+        return Piece(self.number, self.text[-1])
+
+    def last_piece(self, reason: Literal["stop", "length"], seed: int) -> Piece:
+        self.text.append(self.stream.finish())
+        completion = Completion(
+            text="".join(self.text),
+            ids=tuple(token.id for token in self.tokens),
+            logprobs=tuple(token.logprob for token in self.tokens),
+            top=tuple(token.top for token in self.tokens if token.top),
+            reason="stop" if self.stream.stopped else reason,
+            seed=seed,
+        )
+        return Piece(self.number, self.text[-1], completion)

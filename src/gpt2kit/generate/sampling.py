@@ -1,0 +1,157 @@
+"""From logits to token ids: the one definition of how a token is chosen. Pure functions, no hidden random state.
+
+Order of the standard chain: forced ids, bias, bans, penalties, no-repeat n-gram; temperature, top_k, top_p, min_p,
+typical_p; then one uniform number picks by inverse CDF in order of token id.
+Shape letters: R rows (one a sequence)   V vocabulary   C candidates of a row, in order of token id
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpt2kit.config.sampling import SamplingConfig
+from gpt2kit.generate.filters import (
+    ids_completing_ngram,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    keep_top_p_gpt2_ml,
+    keep_top_p_openai,
+    keep_typical,
+    softmax,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """All that the choice for one row depends on, besides its logits."""
+
+    sampling: SamplingConfig
+    """With a seed."""
+    ids: Sequence[int]
+    """The whole sequence so far, prompt included."""
+    prompt_length: int
+    sample: int = 0
+    """Which of several samples of one request this is."""
+    banned: tuple[int, ...] = ()
+    """Ids banned for this step only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The ids chosen, and the log-probabilities the model gave them, before any filter."""
+
+    ids_R: np.ndarray
+    logprobs_R: np.ndarray
+
+
+def choose(logits_RV: np.ndarray, states: Sequence[RowState]) -> Choice:
+    """Choose one token a row.
+
+    Args:
+        logits_RV: float32, shape (rows, vocabulary); not changed.
+        states: one a row.
+
+    Returns:
+        ids (int64) and log-probabilities (float64), shape (rows,). A row's choice depends on nothing but that row.
+    """
+    ids_R = np.array(
+        [_choose_one(logits_V, state) for logits_V, state in zip(logits_RV, states, strict=True)], np.int64
+    )
+    return Choice(ids_R, logprobs_of(logits_RV, ids_R))
+
+
+def logprobs_of(logits_RV: np.ndarray, ids_R: np.ndarray) -> np.ndarray:
+    """Log-probabilities (float64, shape (rows,)) that the model gives these ids, one a row."""
+    chosen_R = np.take_along_axis(logits_RV, ids_R[:, None], axis=-1)[:, 0]
+    return chosen_R.astype(np.float64) - _log_sum_exp(logits_RV)
+
+
+def alternatives(logits_V: np.ndarray, count: int) -> tuple[tuple[int, float], ...]:
+    """The `count` likeliest ids with their log-probabilities, likeliest first, equal ones in order of id."""
+    candidates_C = np.flatnonzero(keep_top_k(logits_V, count)) if count else np.empty(0, np.int64)
+    best_C = candidates_C[np.argsort(-logits_V[candidates_C], kind="stable")][:count]
+    logprobs_C = logits_V[best_C].astype(np.float64) - _log_sum_exp(logits_V[None])[0]
+    return tuple(zip(best_C.tolist(), logprobs_C.tolist(), strict=True))
+
+
+def uniform(seed: int, sample: int, position: int) -> float:
+    """The number in [0, 1) that decides the token at absolute position `position`.
+
+    The upper 53 bits of the first output of Philox4x64-10 (Salmon et al. 2011) with key (seed, 0) and counter
+    (position, sample, 0, 0), as numpy counts: it adds 1 to the counter before use.
+    """
+    bits = np.random.Philox(key=[seed, 0], counter=[position, sample, 0, 0]).random_raw()
+    return float(int(bits) >> 11) * 2.0**-53
+
+
+def _log_sum_exp(logits_RV: np.ndarray) -> np.ndarray:
+    top_R = logits_RV.max(axis=-1)
+    sums_R = np.exp(logits_RV - top_R[:, None]).sum(axis=-1, dtype=np.float64)
+    return np.asarray(top_R + np.log(sums_R))
+
+
+def _choose_one(logits_V: np.ndarray, state: RowState) -> int:
+    sampling, generated = state.sampling, len(state.ids) - state.prompt_length
+    if generated < len(sampling.forced_ids):
+        return sampling.forced_ids[generated]
+    logits_V = _adjusted(logits_V, state)
+    if sampling.temperature == 0:
+        return int(logits_V.argmax())
+    candidates_C, logits_C = _filtered(logits_V, sampling)
+    assert sampling.seed is not None, "a seed is drawn before the first choice"
+    cdf_C = np.cumsum(softmax(logits_C))
+    drawn = uniform(sampling.seed, state.sample, len(state.ids)) * cdf_C[-1]
+    return int(candidates_C[min(int(np.searchsorted(cdf_C, drawn, side="right")), candidates_C.size - 1)])
+
+
+def _adjusted(logits_V: np.ndarray, state: RowState) -> np.ndarray:
+    """Logits after bias, bans and penalties; the input itself where nothing asks for a change."""
+    sampling, banned = state.sampling, [*state.sampling.banned_ids, *state.banned]
+    if sampling.no_repeat_ngram:
+        banned += ids_completing_ngram(state.ids, sampling.no_repeat_ngram)
+    if sampling.chain == "gpt2-ml":
+        banned.append(0)  # its padding, which the old program pushed down
+    penalised = sampling.repetition_penalty != 1 or sampling.presence_penalty or sampling.frequency_penalty
+    if not (banned or penalised or sampling.logit_bias):
+        return logits_V
+    logits_V = logits_V.copy()
+    for id, bias in sampling.logit_bias.items():
+        logits_V[id] += bias
+    if sampling.repetition_penalty != 1:
+        seen = np.unique(np.asarray(state.ids, np.int64))
+        factor = np.float32(sampling.repetition_penalty)
+        # Keskar et al. 2019 divide; negative logits are multiplied, as transformers does, so that both sink.
+        logits_V[seen] = np.where(logits_V[seen] > 0, logits_V[seen] / factor, logits_V[seen] * factor)
+    written, counts = np.unique(np.asarray(state.ids[state.prompt_length :], np.int64), return_counts=True)
+    logits_V[written] -= np.float32(sampling.presence_penalty) + np.float32(sampling.frequency_penalty) * counts
+    logits_V[banned] = -np.inf
+    return logits_V
+
+
+def _filtered(logits_V: np.ndarray, sampling: SamplingConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Candidate ids and their logits after temperature and the filters of the chain."""
+    candidates_C = np.flatnonzero(logits_V > -np.inf)
+    logits_C = logits_V[candidates_C] / np.float32(sampling.temperature)
+
+    def narrow(keep_C: np.ndarray) -> None:
+        nonlocal candidates_C, logits_C
+        candidates_C, logits_C = candidates_C[keep_C], logits_C[keep_C]
+
+    replaces_top_k = sampling.chain == "nshepperd" and sampling.top_p > 0
+    if sampling.top_k and not replaces_top_k:
+        narrow(keep_top_k(logits_C, sampling.top_k))
+    if sampling.chain == "openai":
+        narrow(keep_top_p_openai(logits_C, sampling.top_p))
+    elif sampling.chain == "gpt2-ml":
+        narrow(keep_top_p_gpt2_ml(logits_C, sampling.top_p))
+    elif 0 < sampling.top_p < 1:
+        narrow(keep_top_p(logits_C, sampling.top_p))
+    if sampling.min_p:
+        narrow(keep_min_p(logits_C, sampling.min_p))
+    if sampling.typical_p < 1:
+        narrow(keep_typical(logits_C, sampling.typical_p))
+    return candidates_C, logits_C

@@ -1,0 +1,1 @@
+"""NAMES -> FILES: the catalogue of known models."""

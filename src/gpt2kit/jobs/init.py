@@ -1,0 +1,36 @@
+"""Make a model that has learnt nothing yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpt2kit.checkpoint import TOKENIZER_FILES, Checkpoint
+from gpt2kit.config.model import SIZES
+from gpt2kit.errors import ConfigError, FormatError
+from gpt2kit.formats import huggingface
+from gpt2kit.model.initial import initial_checkpoint
+from gpt2kit.progress import Report, silent
+from gpt2kit.tokenizer.byte_level import ByteLevelBPE
+from gpt2kit.tokenizer.vocabulary import read_vocabulary
+
+
+def init(size: str, tokenizer: Path, output: Path, *, seed: int = 0, report: Report = silent) -> Checkpoint:
+    """Write a model of random weights to the new directory `output`, with the vocabulary found in `tokenizer`.
+
+    Raises:
+        ConfigError: the size is unknown, or `output` holds a model already.
+        FormatError: `tokenizer` holds no vocabulary.
+    """
+    if size not in SIZES:
+        raise ConfigError(f"no size {size!r}; there are {', '.join(SIZES)}")
+    if huggingface.sniff(output):
+        raise ConfigError(f"{output}: holds a model already; name another directory, or remove it first")
+    if not tokenizer.is_dir():
+        raise FormatError(
+            tokenizer, None, "no such directory; learn a vocabulary with: gpt2 tokenizer train FILES -o DIR"
+        )
+    files = {name: (tokenizer / name).read_bytes() for name in TOKENIZER_FILES if (tokenizer / name).is_file()}
+    vocab_size = ByteLevelBPE(read_vocabulary(files, str(tokenizer))).vocab_size
+    checkpoint = initial_checkpoint(SIZES[size].config(vocab_size), files, seed)
+    huggingface.write(checkpoint, output, report)
+    return checkpoint

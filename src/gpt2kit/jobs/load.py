@@ -1,0 +1,31 @@
+"""Load a model to write with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpt2kit.generate.generator import Generator
+from gpt2kit.generate.select import DeviceName, EngineName, open_engine
+from gpt2kit.resolve import open_checkpoint
+from gpt2kit.tokenizer.byte_level import ByteLevelBPE
+from gpt2kit.tokenizer.vocabulary import read_vocabulary
+
+
+def load(
+    model: str | Path = "124M", *, engine: EngineName = "auto", device: DeviceName = "auto", slots: int = 8
+) -> Generator:
+    """Load a model to write with: `.generate`, `.stream`, `.score`.
+
+    Args:
+        model: a directory, a file, a run ("run1", "run1@2000", "run1@best") or a known name ("124M").
+        engine: "auto" takes torch where it is installed, else the slow numpy reference.
+        device: "auto" takes a GPU where torch finds one.
+        slots: how many sequences are thought about at once.
+
+    Raises:
+        ModelNotFound: nothing answers to `model`.
+        FormatError, WeightMismatch: what answers is damaged or incomplete.
+    """
+    checkpoint = open_checkpoint(model)
+    tokenizer = ByteLevelBPE(read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin))
+    return Generator(checkpoint, tokenizer, open_engine(checkpoint, engine, device, slots))

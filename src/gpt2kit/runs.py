@@ -1,0 +1,162 @@
+"""A training run on disk: where everything lies, and how a step gets there whole or not at all.
+
+checkpoint/run1/                 a model directory: every command that takes a model takes it
+    config.json, tokenizer files
+    model.safetensors            hard link to the newest step's
+    run.toml                     the resolved settings
+    counter                      the newest step, a line
+    metrics.jsonl                one object a line: {"event", "step", "time", ...}
+    loss.png  samples/  lock
+    latest  best                 the name of a step directory, a line each
+    steps/000002000/             model.safetensors, optimizer.safetensors, state.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gpt2kit.atomic import replace_bytes, sync_directory
+from gpt2kit.errors import ConfigError, FormatError, ModelNotFound, RunLocked
+
+RUNS = Path("checkpoint")
+MODEL = "model.safetensors"
+STATE = "state.json"
+NAME = re.compile(r"[\w.-]+")
+
+
+class Run:
+    """One run directory. Torch-free: it knows files and steps, not what is in them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.name = directory.name
+        self.metrics_path = directory / "metrics.jsonl"
+
+    @classmethod
+    def named(cls, name: str, runs: Path = RUNS) -> Run:
+        """The run of this name, there or not yet. Raises ConfigError for a name that is not a plain directory name."""
+        if not NAME.fullmatch(name) or name in (".", ".."):
+            raise ConfigError(f"run name {name!r}: use letters, digits, dots, dashes and underscores only")
+        return cls(runs / name)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only trainer of this run. The lock dies with the process. Raises RunLocked."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.directory / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunLocked(
+                f"{self.directory}: another process is training this run; wait for it, or name another run"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+            if [place.name for place in self.directory.iterdir()] == ["lock"]:  # nothing came of it
+                shutil.rmtree(self.directory)
+
+    def steps(self) -> list[int]:
+        """Steps with a whole snapshot, oldest first."""
+        places = (self.directory / "steps").glob("[0-9]*")
+        return sorted(int(place.name) for place in places if (place / STATE).is_file())
+
+    def latest(self) -> int | None:
+        """The newest step, or None before the first save."""
+        return self._pointer("latest")
+
+    def best(self) -> int | None:
+        """The step with the lowest validation loss, or None if nothing was validated."""
+        return self._pointer("best")
+
+    def step_directory(self, step: int) -> Path:
+        """Where a step lies. Raises ModelNotFound for a step that was not kept."""
+        directory = self._place(step)
+        if not (directory / STATE).is_file():
+            kept = ", ".join(map(str, self.steps())) or "none"
+            raise ModelNotFound(f"{self.directory}: there is no step {step}; kept are: {kept}")
+        return directory
+
+    def state(self, step: int) -> dict[str, Any]:
+        """What `saving` was told about a step."""
+        path = self.step_directory(step) / STATE
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise FormatError(path, None, f"not JSON: {error}") from None
+        return dict(state)
+
+    @contextmanager
+    def saving(self, step: int, state: Mapping[str, Any], *, best: bool, keep: int) -> Iterator[Path]:
+        """A directory to put the files of a step in; it becomes the newest step when the block ends without an error.
+
+        Afterwards at most `keep` newest steps and the best one are left.
+        """
+        place = self._place(step)
+        partial = place.with_name(f".{place.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            length = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
+            replace_bytes(partial / STATE, json.dumps({**state, "step": step, "metrics_bytes": length}).encode())
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(partial, place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        sync_directory(place.parent)
+        self._publish(place, best)
+        self._prune(keep)
+
+    def log(self, event: Mapping[str, Any]) -> None:
+        """Append one event to metrics.jsonl."""
+        with self.metrics_path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(json.dumps(dict(event)) + "\n")
+
+    def cut_metrics(self, length: int) -> None:
+        """Forget events after the snapshot that a resume starts from."""
+        if self.metrics_path.exists() and self.metrics_path.stat().st_size > length:
+            os.truncate(self.metrics_path, length)
+
+    def metrics(self, event: str) -> list[dict[str, Any]]:
+        """All events of one kind, oldest first; a torn last line is ignored."""
+        if not self.metrics_path.exists():
+            return []
+        lines = self.metrics_path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+
+    def _place(self, step: int) -> Path:
+        return self.directory / "steps" / f"{step:09d}"
+
+    def _pointer(self, name: str) -> int | None:
+        path = self.directory / name
+        return int(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def _publish(self, place: Path, best: bool) -> None:
+        """Point to the new step: first the model link, then the names."""
+        link = self.directory / f".{MODEL}.link"
+        link.unlink(missing_ok=True)
+        try:
+            os.link(place / MODEL, link)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(place / MODEL, link)
+        os.replace(link, self.directory / MODEL)
+        replace_bytes(self.directory / "counter", f"{int(place.name)}\n".encode())
+        replace_bytes(self.directory / "latest", f"{place.name}\n".encode())
+        if best:
+            replace_bytes(self.directory / "best", f"{place.name}\n".encode())
+
+    def _prune(self, keep: int) -> None:
+        for step in self.steps()[:-keep]:
+            if step != self.best():
+                shutil.rmtree(self._place(step))

@@ -1,0 +1,1 @@
+"""BATCHES + NETWORK -> SNAPSHOTS: one loop; optimizer, schedule, snapshot, curve."""
