@@ -94,6 +94,11 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 def check_tensors(checkpoint: Checkpoint) -> None:
     """Raise WeightMismatch unless the tensors are exactly those that the configuration promises."""
+    if checkpoint.config.layers > len(checkpoint.tensors):
+        raise WeightMismatch(
+            f"{checkpoint.origin}: the configuration asks for {checkpoint.config.layers} layers, but there are only "
+            f"{len(checkpoint.tensors)} tensors"
+        )
     expected = tensor_shapes(checkpoint.config)
     for name, shape in expected.items():
         found = checkpoint.tensors.get(name)

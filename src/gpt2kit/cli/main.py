@@ -59,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone (`gpt2 ... | head`): end quietly, also in the interpreter's last flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"gpt2: {place}{error.strerror or error}", file=sys.stderr)
+        return USER_ERROR
 
 
 def _run(argv: list[str]) -> int:

@@ -22,7 +22,7 @@ from gpt2kit.config.model import Activation, ModelConfig
 from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.formats.safetensors_file import open_tensors, write_tensors
 from gpt2kit.progress import Progress, Report
-from gpt2kit.tokenizer.vocabulary import read_vocabulary
+from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
@@ -77,7 +77,7 @@ def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
 def write_surroundings(checkpoint: Checkpoint, path: Path) -> None:
     """Write all but the weights: config.json and the tokenizer files."""
     files = {HUGGING_FACE_NAMES.get(name, name): content for name, content in checkpoint.tokenizer_files.items()}
-    end_id = read_vocabulary(files, checkpoint.origin).end_id if files else None
+    end_id = read_vocabulary(files, checkpoint.origin).end_id if holds_vocabulary(files) else None
     for name, content in files.items():
         replace_bytes(path / name, content)
     first_dtype = next(iter(checkpoint.tensors.values())).dtype

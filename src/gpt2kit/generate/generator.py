@@ -11,9 +11,9 @@ from typing import Literal, Self
 
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import WeightMismatch
+from gpt2kit.errors import RequestError, WeightMismatch
 from gpt2kit.generate.engine import Engine
-from gpt2kit.generate.scheduler import Request, Scheduler, Ticket, Token
+from gpt2kit.generate.scheduler import Done, Event, Request, Scheduler, Ticket, Token
 from gpt2kit.generate.score import Scores, score
 from gpt2kit.generate.text import TextStream
 from gpt2kit.tokenizer.protocol import Tokenizer
@@ -64,6 +64,8 @@ class Generator:
                 f"{checkpoint.config.vocab_size}; they belong to different models"
             )
         self.checkpoint, self.tokenizer, self.engine = checkpoint, tokenizer, engine
+        self._scheduler = Scheduler(engine)
+        self._inbox: dict[Ticket, deque[Event]] = {}  # events of every open iterator
 
     def generate(
         self,
@@ -103,6 +105,8 @@ class Generator:
 
     def score(self, text: str, *, top: int = 0) -> Scores:
         """The log-probability of every token of `text`, the first one given only that a text begins."""
+        if self._inbox:
+            raise RequestError("a text is still being written; finish or close its iterator before scoring another")
         return score(self.engine, [self.tokenizer.end_id, *self.tokenizer.encode(text)], top)
 
     def pieces(
@@ -118,23 +122,21 @@ class Generator:
         sampling, stop = self._settled(sampling or SamplingConfig()), stop or StopConfig()
         assert sampling.seed is not None
         ids = tuple(self.tokenizer.encode(prompt or "")) or (self.tokenizer.end_id,)
-        scheduler = Scheduler(self.engine)
         request = Request(ids, sampling, stop, self.tokenizer.end_id, logprobs)
-        tickets = [scheduler.submit(replace(request, sample=sample)) for sample in range(samples)]
-        growing = {ticket: _Growing(n, TextStream(self.tokenizer, stop.stop)) for n, ticket in enumerate(tickets)}
+        growing: dict[Ticket, _Growing] = {}
         try:
-            while events := scheduler.step():
-                for event in events:
-                    sample = growing[event.ticket]
-                    if isinstance(event, Token):
-                        yield sample.take(event)
-                        self._stop_if_said(scheduler, event.ticket, sample)
-                    else:
-                        reason: Literal["stop", "length"] = "length" if event.reason == "length" else "stop"
-                        yield sample.last_piece(reason, sampling.seed)
+            for sample in range(samples):
+                ticket = self._scheduler.submit(replace(request, sample=sample))
+                growing[ticket], self._inbox[ticket] = _Growing(sample, TextStream(self.tokenizer, stop.stop)), deque()
+            while growing:
+                for ticket in list(growing):
+                    yield from self._news(ticket, growing, sampling.seed)
+                if growing:
+                    self._step()
         finally:
-            for ticket in tickets:
-                scheduler.cancel(ticket)
+            for ticket in growing:
+                self._scheduler.cancel(ticket)
+                del self._inbox[ticket]
 
     def close(self) -> None:
         """Free the engine."""
@@ -148,10 +150,23 @@ class Generator:
     ) -> None:
         self.close()
 
-    @staticmethod
-    def _stop_if_said(scheduler: Scheduler, ticket: Ticket, sample: _Growing) -> None:
-        if sample.stream.stopped:
-            scheduler.cancel(ticket)
+    def _step(self) -> None:
+        """Think once for every open iterator, and leave each its own events."""
+        for event in self._scheduler.step():
+            if event.ticket in self._inbox:
+                self._inbox[event.ticket].append(event)
+
+    def _news(self, ticket: Ticket, growing: dict[Ticket, _Growing], seed: int) -> Iterator[Piece]:
+        sample, inbox = growing[ticket], self._inbox[ticket]
+        while inbox:
+            event = inbox.popleft()
+            if isinstance(event, Done):
+                del growing[ticket], self._inbox[ticket]
+                yield sample.last_piece("length" if event.reason == "length" else "stop", seed)
+                return
+            yield sample.take(event)
+            if sample.stream.stopped:
+                self._scheduler.cancel(ticket)
 
     def _settled(self, sampling: SamplingConfig) -> SamplingConfig:
         """With a seed, and without ids that the tokenizer has no text for (padded vocabularies)."""

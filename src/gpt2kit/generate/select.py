@@ -31,8 +31,10 @@ def open_engine(checkpoint: Checkpoint, engine: EngineName, device: DeviceName, 
     if not find_spec("torch"):
         raise MissingExtra("the torch engine", "train")
     from gpt2kit.generate.torch_engine import TorchEngine, usable_device
+    from gpt2kit.model.memory import naming_exhaustion
 
-    return TorchEngine(checkpoint, slots, usable_device(device))
+    with naming_exhaustion("take a smaller model, or fewer samples at once (batch_size)"):
+        return TorchEngine(checkpoint, slots, usable_device(device))
 
 
 def preferred_engine() -> Literal["torch", "reference"]:

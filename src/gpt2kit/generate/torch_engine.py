@@ -16,6 +16,7 @@ from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import ConfigError
 from gpt2kit.generate.engine import Row
 from gpt2kit.model.kv_cache import CacheView, KeyValueCache
+from gpt2kit.model.memory import naming_exhaustion
 from gpt2kit.model.weights import to_network
 
 
@@ -52,6 +53,10 @@ class TorchEngine:
     @torch.inference_mode()
     def step(self, rows: Sequence[Row]) -> np.ndarray:
         """See Engine.step."""
+        with naming_exhaustion("take fewer samples at once (batch_size)"):
+            return self._step(rows)
+
+    def _step(self, rows: Sequence[Row]) -> np.ndarray:
         for row in rows:
             self._open(row)
         logits_by_slot: dict[int, np.ndarray] = {}

@@ -155,11 +155,13 @@ def _trainer(
 ) -> Trainer:
     try:
         from gpt2kit.generate.torch_engine import usable_device
+        from gpt2kit.model.memory import naming_exhaustion
         from gpt2kit.model.weights import to_network
         from gpt2kit.train.loop import Trainer
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtra("training", "train") from None
-    network = to_network(start.config, start.tensors).to(usable_device(device))
+    with naming_exhaustion("take a smaller model, or close other programs"):
+        network = to_network(start.config, start.tensors).to(usable_device(device))
     return Trainer(network, training, learn, validate, run, report)

@@ -9,7 +9,7 @@ tokenizer.json              {"model": {"type": "BPE", "vocab", "merges"}, "added
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -44,6 +44,11 @@ class Vocabulary:
         """What each id stands for."""
         spelled = {id: spelled_bytes(token) for token, id in self.ids.items() if token not in self.special}
         return spelled | {id: token.encode() for token, id in self.special.items()}
+
+
+def holds_vocabulary(files: Collection[str]) -> bool:
+    """Whether these file names include a vocabulary that `read_vocabulary` can read."""
+    return "tokenizer.json" in files or any(set(pair) <= set(files) for pair in PAIRS)
 
 
 def read_vocabulary(files: Mapping[str, bytes], origin: str) -> Vocabulary:

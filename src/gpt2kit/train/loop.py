@@ -13,6 +13,7 @@ from gpt2kit.config.training import TrainingConfig
 from gpt2kit.data.batches import Batch, Corpus, batch_at, consecutive_batches
 from gpt2kit.errors import ConfigError
 from gpt2kit.model.gpt2 import GPT2
+from gpt2kit.model.memory import naming_exhaustion
 from gpt2kit.progress import Progress, Report
 from gpt2kit.runs import Run
 from gpt2kit.train.optimizer import adamw
@@ -59,7 +60,8 @@ class Trainer:
         """Train to the last step, or until `stop_asked`, and save. Raises ConfigError when the loss is not a number."""
         interrupted = False
         while self.step < self.config.steps and not interrupted:
-            self._step()
+            with naming_exhaustion("take a smaller batch_size or window; the last snapshot is whole"):
+                self._step()
             interrupted = stop_asked()
             last = interrupted or self.step == self.config.steps
             saving = self.step % self.config.save_every == 0 or last
