@@ -26,7 +26,7 @@ def open_checkpoint(ref: str | Path) -> Checkpoint:
         FormatError: the place exists but holds no checkpoint.
     """
     path = Path(ref)
-    if path.exists():
+    if path.exists() and not (path / "latest").is_file():
         return detect(path).read(path)
     if step := _open_run_step(str(ref)):
         return step
@@ -54,7 +54,7 @@ def _open_run_step(ref: str) -> Checkpoint | None:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() and text.isascii() else None
 
 
 def _explanation(ref: str) -> str:

@@ -157,6 +157,8 @@ class Run:
             replace_bytes(self.directory / "best", f"{place.name}\n".encode())
 
     def _prune(self, keep: int) -> None:
-        for step in self.steps()[:-keep]:
-            if step != self.best():
-                shutil.rmtree(self._place(step))
+        """Drop steps that are too old, and those after the newest: a crash left them, and another way was taken."""
+        newest = self.latest() or 0
+        kept = [step for step in self.steps() if step <= newest][-keep:]
+        for step in set(self.steps()) - {*kept, self.best()}:
+            shutil.rmtree(self._place(step))

@@ -20,7 +20,7 @@ ROOT = Path(gpt2kit.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
 LAYERS = [  # a room may import the rooms on earlier lines; rooms on one line are strangers
     {"errors"},
-    {"config", "progress", "atomic"},
+    {"config", "progress", "atomic", "json_object"},
     {"checkpoint", "tokenizer"},
     {"model"},
     {"formats", "data", "runs"},

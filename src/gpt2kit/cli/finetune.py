@@ -23,7 +23,7 @@ class Finetune:
 
     dataset: Annotated[tuple[str, ...], Positional]
     """Text files (.txt, .md), directories or globs."""
-    model: Annotated[str, arg(aliases=("--model_name",))] = "124M"
+    model: Annotated[str, arg(aliases=("--model-name",))] = "124M"
     """What a new run starts from: a known name (124M), a directory, a file, or another run."""
     run_name: str = "run1"
     """The run's name: its directory is checkpoint/RUN_NAME."""

@@ -24,7 +24,7 @@ class Generate:
 
     prompt: Annotated[str | None, Positional] = None
     """Text to continue; "-" reads standard input; none starts from nothing."""
-    model: Annotated[str, arg(aliases=("--model_name",))] = "124M"
+    model: Annotated[str, arg(aliases=("--model-name",))] = "124M"
     """A known name (124M), a directory, a file, or a run (run1, run1@2000, run1@best)."""
     nsamples: int = 1
     """How many texts; each has its own randomness."""
@@ -42,12 +42,13 @@ class Generate:
     def __call__(self) -> int:
         """Print the samples."""
         # Engines load here, not for --help.
+        from gpt2kit.data.documents import decode_text
         from gpt2kit.generate.generator import in_turn
         from gpt2kit.jobs.load import load
 
         if self.nsamples < 1 or self.batch_size < 1:
             raise ConfigError("nsamples and batch_size must be 1 or more")
-        prompt = sys.stdin.read() if self.prompt == "-" else self.prompt
+        prompt = decode_text(sys.stdin.buffer.read(), "standard input") if self.prompt == "-" else self.prompt
         slots = min(self.nsamples, self.batch_size)
         with load(self.model, engine=self.engine, device=self.device, slots=slots) as generator:
             pieces = generator.pieces(prompt, samples=self.nsamples, sampling=self.sampling, stop=self.stop)

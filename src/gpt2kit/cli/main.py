@@ -92,8 +92,19 @@ def parse(kind: Any, program: str, arguments: list[str]) -> Any:
             from gpt2kit.config.toml_file import from_table, read_toml
 
             path = Path(value if equals else arguments[place + 1])
-            default = from_table(kind, read_toml(path), str(path), tyro.MISSING)
+            table = _without(read_toml(path), {_setting(argument) for argument in arguments})
+            default = from_table(kind, table, str(path), tyro.MISSING)
     return tyro.cli(kind, prog=program, args=arguments, **({} if default is None else {"default": default}))
+
+
+def _setting(argument: str) -> str:
+    return argument.partition("=")[0].lstrip("-").replace("-", "_")
+
+
+def _without(table: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """The tables of a file, less what the command line says: lists there replace lists here."""
+    kept = {key: value for key, value in table.items() if _setting(key) not in names}
+    return {key: _without(value, names) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _overview() -> str:

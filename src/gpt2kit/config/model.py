@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gpt2kit.errors import ConfigError
+from gpt2kit.config.limits import require, require_finite
 
 Activation = Literal["gelu_tanh", "gelu_exact", "relu"]
 
@@ -40,11 +40,11 @@ class ModelConfig:
     """Divide the scores of layer n (counted from 1) by n as well."""
 
     def __post_init__(self) -> None:
+        require_finite(self)
         for name in ("vocab_size", "window", "width", "layers", "heads", "inner_width"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if self.width % self.heads:
-            raise ConfigError(f"width {self.width} cannot be shared evenly by {self.heads} heads")
+            require(getattr(self, name) >= 1, f"{name} must be 1 or more, got {getattr(self, name)}")
+        require(self.width % self.heads == 0, f"width {self.width} cannot be shared evenly by {self.heads} heads")
+        require(self.norm_epsilon >= 0, f"norm_epsilon must be 0 or more, got {self.norm_epsilon}")
 
     @property
     def head_width(self) -> int:

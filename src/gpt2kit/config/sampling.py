@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from math import isfinite
 from typing import Literal
 
-from gpt2kit.errors import ConfigError
+from gpt2kit.config.limits import require, require_finite
 
 Chain = Literal["standard", "openai", "nshepperd", "gpt2-ml"]
-EMPTY: Mapping[int, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +36,7 @@ class SamplingConfig:
     """Subtract this times the count from the logit of every token generated before."""
     no_repeat_ngram: int = 0
     """Forbid any sequence of this many tokens to occur twice, prompt included; 0 allows it."""
-    logit_bias: Mapping[int, float] = field(default_factory=lambda: EMPTY)
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     """Added to the logits of these token ids."""
     banned_ids: tuple[int, ...] = ()
     """Token ids never chosen."""
@@ -47,17 +46,20 @@ class SamplingConfig:
     """The same seed gives the same text, alone or in a batch. None draws a fresh seed and reports it."""
 
     def __post_init__(self) -> None:
-        _require(self.temperature >= 0, f"temperature must be 0 or more, got {self.temperature}")
-        _require(self.top_k >= 0, f"top_k must be 0 or more, got {self.top_k}")
+        require_finite(self)
+        require(self.temperature >= 0, f"temperature must be 0 or more, got {self.temperature}")
+        require(self.top_k >= 0, f"top_k must be 0 or more, got {self.top_k}")
         if self.chain == "standard":
-            _require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}; 1 switches it off")
-        _require(0 <= self.top_p <= 1, f"top_p must be in [0, 1], got {self.top_p}")
-        _require(0 <= self.min_p <= 1, f"min_p must be in [0, 1], got {self.min_p}")
-        _require(0 < self.typical_p <= 1, f"typical_p must be in (0, 1], got {self.typical_p}; 1 switches it off")
-        _require(self.repetition_penalty > 0, f"repetition_penalty must be above 0, got {self.repetition_penalty}")
-        _require(self.no_repeat_ngram >= 0, f"no_repeat_ngram must be 0 or more, got {self.no_repeat_ngram}")
+            require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}; 1 switches it off")
+        require(0 <= self.top_p <= 1, f"top_p must be in [0, 1], got {self.top_p}")
+        require(0 <= self.min_p <= 1, f"min_p must be in [0, 1], got {self.min_p}")
+        require(0 < self.typical_p <= 1, f"typical_p must be in (0, 1], got {self.typical_p}; 1 switches it off")
+        require(self.repetition_penalty > 0, f"repetition_penalty must be above 0, got {self.repetition_penalty}")
+        biases = self.logit_bias.values()
+        require(all(map(isfinite, biases)), "logit_bias holds finite numbers; to forbid a token use banned_ids")
+        require(self.no_repeat_ngram >= 0, f"no_repeat_ngram must be 0 or more, got {self.no_repeat_ngram}")
         seed = self.seed or 0
-        _require(0 <= seed < 2**64, f"seed must be in [0, 2**64), got {self.seed}")
+        require(0 <= seed < 2**64, f"seed must be in [0, 2**64), got {self.seed}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +80,6 @@ class StopConfig:
     """When the window is full: slide keeps its newest half, stop ends the text, error refuses what may not fit."""
 
     def __post_init__(self) -> None:
-        _require(self.max_new_tokens >= 1, f"max_new_tokens must be 1 or more, got {self.max_new_tokens}")
-        _require(self.min_new_tokens >= 0, f"min_new_tokens must be 0 or more, got {self.min_new_tokens}")
-        _require("" not in self.stop, "a stop string must not be empty")
-
-
-def _require(holds: bool, problem: str) -> None:
-    if not holds:
-        raise ConfigError(problem)
+        require(self.max_new_tokens >= 1, f"max_new_tokens must be 1 or more, got {self.max_new_tokens}")
+        require(self.min_new_tokens >= 0, f"min_new_tokens must be 0 or more, got {self.min_new_tokens}")
+        require("" not in self.stop, "a stop string must not be empty")

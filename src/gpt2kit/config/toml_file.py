@@ -43,6 +43,8 @@ def from_table(kind: type[T], table: Mapping[str, Any], where: str, absent: Any)
         if name not in known:
             near = get_close_matches(name, known, n=1)
             raise ConfigError(f"{where} has no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if name != key and name in table:
+            raise ConfigError(f"{where} has both {key!r} and {name!r}, which are the same setting")
         values[name] = _converted(value, hints[name], f"{where}, {key}", absent)
     return kind(**values)
 
@@ -76,7 +78,13 @@ def _converted(value: Any, hint: Any, where: str, absent: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_converted(entry, arguments[0], where, absent) for entry in value)
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, dict):
-        return {int(key): float(entry) for key, entry in value.items()}
+        key_type, value_type = arguments
+        return {
+            _converted(int(key) if key.isdecimal() else key, key_type, where, absent): _converted(
+                entry, value_type, f"{where}, {key}", absent
+            )
+            for key, entry in value.items()
+        }
     if hint is float and type(value) is int:
         return float(value)
     if hint is Path and isinstance(value, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gpt2kit.errors import ConfigError
+from gpt2kit.config.limits import require, require_finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class TrainingConfig:
     learning_rate: float = 1e-4
     """The peak of the schedule."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """cosine falls to a tenth of the peak at the last step."""
+    """cosine falls to about a tenth of the peak by the last step."""
     warmup_steps: int = 20
     """Steps over which the learning rate rises from 0 to its peak."""
     weight_decay: float = 0.1
@@ -44,15 +44,12 @@ class TrainingConfig:
     """Decides which windows are drawn."""
 
     def __post_init__(self) -> None:
+        require_finite(self)
         for name in ("steps", "batch_size", "validate_every", "save_every", "print_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("window", "warmup_steps", "weight_decay", "clip_norm", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if not 0 <= self.beta2 < 1:
-            raise ConfigError(f"beta2 must be in [0, 1), got {self.beta2}")
-        if not 0 <= self.validation_share < 1:
-            raise ConfigError(f"validation_share must be in [0, 1), got {self.validation_share}")
+            require(getattr(self, name) >= 1, f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("window", "warmup_steps", "weight_decay", "clip_norm"):
+            require(getattr(self, name) >= 0, f"{name} must be 0 or more, got {getattr(self, name)}")
+        require(self.learning_rate > 0, f"learning_rate must be above 0, got {self.learning_rate}")
+        require(0 <= self.beta2 < 1, f"beta2 must be in [0, 1), got {self.beta2}")
+        require(0 <= self.validation_share < 1, f"validation_share must be in [0, 1), got {self.validation_share}")
+        require(0 <= self.seed < 2**64, f"seed must be in [0, 2**64), got {self.seed}")

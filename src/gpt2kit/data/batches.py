@@ -41,7 +41,7 @@ def batch_at(corpus: Corpus, seed: int, step: int, size: int, part: int = 0, par
         parts: a divisor of `size`.
     """
     assert size % parts == 0, f"{size} windows cannot be cut into {parts} equal parts"
-    draws = np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, 0, 0, step]))
+    draws = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64), counter=[0, 0, 0, step]))
     starts_B = draws.integers(0, corpus.ids.size - corpus.window, size)
     share = size // parts
     return _windows(corpus, starts_B[part * share : (part + 1) * share])

@@ -39,18 +39,23 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if b"\0" in content[:65536]:
-        raise DataError(f"{path}: looks binary (a zero byte at {content.index(0)}); expected UTF-8 text")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 at byte {error.start} ({content[error.start : error.start + 1].hex()}); "
-            "save it as UTF-8 in an editor, or convert it with iconv"
-        ) from None
+    text = decode_text(content, str(path))
     if not text:
         raise DataError(f"{path}: the file is empty")
     return text
+
+
+def decode_text(content: bytes, source: str) -> str:
+    """UTF-8 as text, without a byte order mark. Raises DataError, which names `source` and the offset."""
+    if b"\0" in content[:65536]:
+        raise DataError(f"{source}: looks binary (a zero byte at {content.index(0)}); expected UTF-8 text")
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source}: not UTF-8 at byte {error.start} ({content[error.start : error.start + 1].hex()}); "
+            "save it as UTF-8 in an editor, or convert it with iconv"
+        ) from None
 
 
 def _files(place: str) -> list[Path]:

@@ -21,6 +21,7 @@ from gpt2kit.checkpoint import TOKENIZER_FILES, Checkpoint, LazyTensor, check_te
 from gpt2kit.config.model import Activation, ModelConfig
 from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.formats.safetensors_file import open_tensors, write_tensors
+from gpt2kit.json_object import parse_object
 from gpt2kit.progress import Progress, Report
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
 
@@ -118,20 +119,17 @@ def config_json(config: ModelConfig, end_id: int | None, dtype: str) -> dict[str
 def read_config(path: Path) -> ModelConfig:
     """The configuration in a config.json. What would change the mathematics and is unknown here is refused."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = parse_object(path.read_bytes(), path)
     except FileNotFoundError:
         raise FormatError(
             path, None, "missing; it tells the shape of the model, copy it from where the weights came from"
         ) from None
-    except ValueError as error:
-        raise FormatError(path, None, f"not JSON: {error}") from None
-    if not isinstance(stored, dict) or stored.get("model_type", "gpt2") != "gpt2":
-        kind = stored.get("model_type") if isinstance(stored, dict) else stored
-        raise FormatError(path, None, f"describes a {kind!r} model; expected 'gpt2'")
+    if stored.get("model_type", "gpt2") != "gpt2":
+        raise FormatError(path, None, f"describes a {stored['model_type']!r} model; expected 'gpt2'")
     if stored.get("add_cross_attention"):
         raise FormatError(path, None, "add_cross_attention is true: an encoder-decoder, not a GPT-2")
     activation = stored.get("activation_function", "gelu_new")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise FormatError(path, None, f"activation_function is {activation!r}; known are {', '.join(ACTIVATIONS)}")
 
     def whole(*names: str, default: int) -> int:
@@ -163,16 +161,17 @@ def _open_weights(directory: Path) -> dict[str, LazyTensor]:
     if (directory / WEIGHTS).is_file():
         return open_tensors(directory / WEIGHTS)
     index = directory / INDEX
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        placed = dict(weight_map.items())
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise FormatError(index, None, "expected JSON with a weight_map from tensor names to file names") from None
+    if not index.is_file():
+        raise FormatError(directory, None, f"holds no weights; expected {WEIGHTS} or {INDEX}")
+    placed = parse_object(index.read_bytes(), index).get("weight_map")
+    if not isinstance(placed, dict):
+        raise FormatError(index, None, "expected a weight_map from tensor names to file names")
+    beside = {path.name for path in directory.iterdir()}
     tensors: dict[str, LazyTensor] = {}
     for shard in sorted(set(map(str, placed.values()))):
         # A name that leads elsewhere is an attack, not a shard.
-        if shard in (".", "..") or "/" in shard or "\\" in shard or not (directory / shard).is_file():
-            raise FormatError(index, None, f"names the shard {shard!r}; expected a file in the same directory")
+        if shard not in beside:
+            raise FormatError(index, None, f"names the shard {shard!r:.80}; expected a file in the same directory")
         tensors |= {
             name: tensor for name, tensor in open_tensors(directory / shard).items() if placed.get(name) == shard
         }

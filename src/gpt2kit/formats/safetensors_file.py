@@ -20,6 +20,7 @@ import numpy as np
 from gpt2kit.atomic import replacing
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, TruncatedFile
+from gpt2kit.json_object import parse_object
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference library
 # bfloat16 has no numpy type; its bits travel as uint16.
@@ -28,6 +29,9 @@ STORED = {
     "F32": ("float32", "<f4"),
     "F16": ("float16", "<f2"),
     "BF16": ("bfloat16", "<u2"),
+    "U64": ("uint64", "<u8"),
+    "U32": ("uint32", "<u4"),
+    "U16": ("uint16", "<u2"),
     "I64": ("int64", "<i8"),
     "I32": ("int32", "<i4"),
     "I16": ("int16", "<i2"),
@@ -35,6 +39,7 @@ STORED = {
     "U8": ("uint8", "<u1"),
     "BOOL": ("bool", "|b1"),
 }
+MAX_DIMS, MAX_ELEMENTS = 8, 2**48
 CODE_OF = {dtype: code for code, (dtype, _) in STORED.items()}
 
 
@@ -54,7 +59,7 @@ def open_tensors(path: Path) -> dict[str, LazyTensor]:
             )
         if 8 + header_bytes > size:
             raise TruncatedFile(path, 0, f"claims a header of {header_bytes} bytes, but the file has {size}")
-        header = _parse_header(path, file.read(header_bytes))
+        header = parse_object(file.read(header_bytes), path, 8)
     tensors, end = {}, 8 + header_bytes
     entries = [_Entry(path, name, fields, end) for name, fields in header.items() if name != "__metadata__"]
     for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
@@ -83,19 +88,9 @@ def write_tensors(tensors: Mapping[str, LazyTensor], path: Path) -> None:
     with replacing(path) as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for tensor in tensors.values():
-            values = np.ascontiguousarray(tensor.read(), dtype=STORED[CODE_OF[tensor.dtype]][1])
+            values = np.asarray(tensor.read(), dtype=STORED[CODE_OF[tensor.dtype]][1], order="C")
             assert values.shape == tensor.shape, f"{tensor.name} promised {tensor.shape} and gave {values.shape}"
             file.write(values.reshape(-1).view(np.uint8).data)
-
-
-def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(path, 8, f"the header is not JSON: {error}") from None
-    if not isinstance(header, dict):
-        raise FormatError(path, 8, f"the header is a JSON {type(header).__name__}; expected an object")
-    return header
 
 
 class _Entry:
@@ -110,13 +105,19 @@ class _Entry:
             raise FormatError(
                 path, 8, f"{name}: expected dtype, shape and two data_offsets, found {fields!r:.80}"
             ) from None
-        if code not in STORED:
+        if not isinstance(code, str) or code not in STORED:
             raise FormatError(path, 8, f"{name} has the type {code!r}; known are {', '.join(STORED)}")
+        if not isinstance(shape, list) or len(shape) > MAX_DIMS:
+            raise FormatError(
+                path, 8, f"{name} has the shape {shape!r:.80}; expected a list of at most {MAX_DIMS} numbers"
+            )
         if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
             raise FormatError(path, 8, f"{name}: shape {shape} and offsets {begin}, {end} must be whole numbers from 0")
         self.dtype, self.storage = STORED[code]
         self.shape = tuple(shape)
         self.begin, self.end = data_start + begin, data_start + end
+        if math.prod(max(count, 1) for count in shape) > MAX_ELEMENTS:
+            raise FormatError(path, 8, f"{name} claims the shape {shape}; at most {MAX_ELEMENTS} elements are allowed")
         needed = math.prod(self.shape) * np.dtype(self.storage).itemsize
         if end - begin != needed:
             raise FormatError(

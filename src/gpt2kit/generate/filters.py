@@ -1,7 +1,7 @@
 """Which tokens may come next: each filter looks at candidates and says whom it keeps. Pure numpy, one sequence.
 
 Shape letters: C candidates, in order of token id
-Every filter takes `logits_C` (float32, scaled) and returns a boolean mask of the same shape that keeps at least one.
+Every filter takes `logits_C` (scaled) and returns a boolean mask of the same shape that keeps at least one.
 """
 
 from __future__ import annotations

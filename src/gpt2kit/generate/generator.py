@@ -65,6 +65,7 @@ class Generator:
             )
         self.checkpoint, self.tokenizer, self.engine = checkpoint, tokenizer, engine
         self._scheduler = Scheduler(engine)
+        self._unspeakable = tuple(id for id in range(checkpoint.config.vocab_size) if not _has_text(tokenizer, id))
         self._inbox: dict[Ticket, deque[Event]] = {}  # events of every open iterator
 
     def generate(
@@ -164,15 +165,24 @@ class Generator:
                 del growing[ticket], self._inbox[ticket]
                 yield sample.last_piece("length" if event.reason == "length" else "stop", seed)
                 return
+            if sample.stream.stopped:
+                continue  # chosen before the scheduler was told
             yield sample.take(event)
             if sample.stream.stopped:
                 self._scheduler.cancel(ticket)
 
     def _settled(self, sampling: SamplingConfig) -> SamplingConfig:
         """With a seed, and without ids that the tokenizer has no text for (padded vocabularies)."""
-        unspeakable = tuple(range(self.tokenizer.vocab_size, self.checkpoint.config.vocab_size))
         seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
-        return replace(sampling, seed=seed, banned_ids=sampling.banned_ids + unspeakable)
+        return replace(sampling, seed=seed, banned_ids=sampling.banned_ids + self._unspeakable)
+
+
+def _has_text(tokenizer: Tokenizer, token_id: int) -> bool:
+    try:
+        tokenizer.bytes_of(token_id)
+    except RequestError:
+        return False
+    return True
 
 
 class _Growing:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpt2kit.config.sampling import SamplingConfig
+from gpt2kit.errors import RequestError
 from gpt2kit.generate.filters import (
     ids_completing_ngram,
     keep_min_p,
@@ -84,7 +85,7 @@ def uniform(seed: int, sample: int, position: int) -> float:
     The upper 53 bits of the first output of Philox4x64-10 (Salmon et al. 2011) with key (seed, 0) and counter
     (position, sample, 0, 0), as numpy counts: it adds 1 to the counter before use.
     """
-    bits = np.random.Philox(key=[seed, 0], counter=[position, sample, 0, 0]).random_raw()
+    bits = np.random.Philox(key=np.array([seed, 0], np.uint64), counter=[position, sample, 0, 0]).random_raw()
     return float(int(bits) >> 11) * 2.0**-53
 
 
@@ -99,6 +100,8 @@ def _choose_one(logits_V: np.ndarray, state: RowState) -> int:
     if generated < len(sampling.forced_ids):
         return sampling.forced_ids[generated]
     logits_V = _adjusted(logits_V, state)
+    if logits_V.max() == -np.inf:
+        raise RequestError("every token is banned, so none can be chosen; allow some")
     if sampling.temperature == 0:
         return int(logits_V.argmax())
     candidates_C, logits_C = _filtered(logits_V, sampling)
@@ -135,7 +138,8 @@ def _adjusted(logits_V: np.ndarray, state: RowState) -> np.ndarray:
 def _filtered(logits_V: np.ndarray, sampling: SamplingConfig) -> tuple[np.ndarray, np.ndarray]:
     """Candidate ids and their logits after temperature and the filters of the chain."""
     candidates_C = np.flatnonzero(logits_V > -np.inf)
-    logits_C = logits_V[candidates_C] / np.float32(sampling.temperature)
+    with np.errstate(over="ignore"):  # a temperature next to 0 leaves the likeliest alone
+        logits_C = (logits_V[candidates_C].astype(np.float64) - logits_V.max()) / sampling.temperature
 
     def narrow(keep_C: np.ndarray) -> None:
         nonlocal candidates_C, logits_C

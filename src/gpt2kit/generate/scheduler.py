@@ -87,9 +87,12 @@ class Scheduler:
 
     def submit(self, request: Request) -> Ticket:
         """Queue a request. Raises PromptTooLong where its StopConfig forbids to cut it, RequestError for wrong ids."""
-        config, stop = self._engine.config, request.stop
-        if not request.ids or not all(0 <= id < config.vocab_size for id in request.ids):
-            raise RequestError(f"a prompt holds one token or more, with ids from 0 to {config.vocab_size - 1}")
+        config, stop, sampling = self._engine.config, request.stop, request.sampling
+        named = (*request.ids, *sampling.logit_bias, *sampling.banned_ids, *sampling.forced_ids, *stop.stop_ids)
+        if not request.ids:
+            raise RequestError("a prompt holds one token or more, found none")
+        if wrong := [id for id in named if not 0 <= id < config.vocab_size]:
+            raise RequestError(f"there is no token id {wrong[0]}; this model's ids are 0 to {config.vocab_size - 1}")
         if stop.overflow == "error" and len(request.ids) + stop.max_new_tokens > config.window:
             raise PromptTooLong(
                 f"{len(request.ids)} prompt tokens and {stop.max_new_tokens} new ones exceed the window of "

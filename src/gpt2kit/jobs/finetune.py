@@ -94,14 +94,16 @@ def finetune(
     run = Run.named(run_name)
     with run.locked():
         done = run.latest()
-        start = open_checkpoint(model if done is None else run.directory)
+        start = open_checkpoint(model if done is None else f"{run.directory}@{done}")
         learn, validate = _corpora(dataset, start, training, report)
         if done is None:
             huggingface.write_surroundings(start, run.directory)
         settings = RunSettings(dataset=tuple(map(str, dataset)), model=str(model), run_name=run_name, training=training)
         replace_bytes(run.directory / "run.toml", to_toml(settings))
         trainer = _trainer(start, training, device, learn, validate, run, report)
-        if done is not None:
+        if done is None:
+            run.cut_metrics(0)
+        else:
             trainer.resume(done)
         held_out = 0 if validate is None else validate.ids.size
         announce(

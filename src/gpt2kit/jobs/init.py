@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gpt2kit.checkpoint import TOKENIZER_FILES, Checkpoint
+from gpt2kit.config.limits import require
 from gpt2kit.config.model import SIZES
 from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.formats import huggingface
@@ -21,6 +22,7 @@ def init(size: str, tokenizer: Path, output: Path, *, seed: int = 0, report: Rep
         ConfigError: the size is unknown, or `output` holds a model already.
         FormatError: `tokenizer` holds no vocabulary.
     """
+    require(0 <= seed < 2**64, f"seed must be in [0, 2**64), got {seed}")
     if size not in SIZES:
         raise ConfigError(f"no size {size!r}; there are {', '.join(SIZES)}")
     if huggingface.sniff(output):

@@ -33,5 +33,5 @@ def _draw(config: ModelConfig, name: str, shape: tuple[int, ...], seed: int, num
     spread = 0.01 if name == "wpe.weight" else 0.02
     if name.endswith("c_proj.weight"):
         spread /= (2 * config.layers) ** 0.5
-    draws = np.random.Generator(np.random.Philox(key=[seed, number]))
+    draws = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
     return draws.standard_normal(shape, dtype=np.float32) * np.float32(spread)

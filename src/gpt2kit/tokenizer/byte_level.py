@@ -22,7 +22,11 @@ CUT = re.compile(rf"(?<=[^{SPACE}])(?=[{SPACE}])|(?<=[{SPACE}])(?=[{SPACE}][^{SP
 
 
 class ByteLevelBPE:
-    """GPT-2's tokenizer for any byte-level vocabulary. Equal to OpenAI's encoder.py, id for id."""
+    """GPT-2's tokenizer for any byte-level vocabulary. Equal to OpenAI's encoder.py, id for id.
+
+    tiktoken joins two neighbours whenever their join is a token. That is BPE for merges that were learnt: each merge
+    joins what the merges before it make of its text. For merges made up otherwise the two may differ.
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocab_size = max(vocabulary.ids.values()) + 1
@@ -66,7 +70,8 @@ class ByteLevelBPE:
 
     @cached_property
     def _special_pattern(self) -> re.Pattern[str]:
-        return re.compile(f"({'|'.join(map(re.escape, self._vocabulary.special))})")
+        longest_first = sorted(self._vocabulary.special, key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, longest_first))})")
 
     @cached_property
     def _bytes_by_id(self) -> dict[int, bytes]:

@@ -31,7 +31,7 @@ def learn_vocabulary(texts: Iterable[str], vocab_size: int) -> dict[str, bytes]:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 1, min_frequency=2, initial_alphabet=sorted(BYTE_OF), show_progress=False
     )
-    texts = iter(texts)
+    texts = filter(None, texts)
     first = next(texts, "")
     if not first:
         raise DataError("nothing to learn a vocabulary from: the text is empty")

@@ -8,13 +8,13 @@ tokenizer.json              {"model": {"type": "BPE", "vocab", "merges"}, "added
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from gpt2kit.errors import FormatError
+from gpt2kit.json_object import parse_object
 from gpt2kit.tokenizer.byte_alphabet import BYTE_OF, spelled_bytes
 
 END = "<|endoftext|>"
@@ -55,47 +55,57 @@ def read_vocabulary(files: Mapping[str, bytes], origin: str) -> Vocabulary:
     """The vocabulary in `files` (name to content); `origin` names their place in errors. Raises FormatError."""
     for vocab_name, merges_name in PAIRS:
         if vocab_name in files and merges_name in files:
-            ids = _parse_ids(_parse_json(files[vocab_name], f"{origin}/{vocab_name}"), f"{origin}/{vocab_name}")
+            place = f"{origin}/{vocab_name}"
+            ids = _parse_ids(parse_object(files[vocab_name], place), place)
             lines = files[merges_name].decode("utf-8", errors="replace").splitlines()
             first = 1 if lines and lines[0].startswith("#version") else 0
-            pairs = ((number, tuple(line.split())) for number, line in enumerate(lines, 1) if number > first and line)
-            special = {END: ids[END]} if END in ids else {}
+            pairs = ((number, line.split()) for number, line in enumerate(lines, 1) if number > first and line)
+            special = _added_beside(files, origin) | ({END: ids[END]} if END in ids else {})
             return _checked(ids, _parse_merges(pairs, ids, f"{origin}/{merges_name}"), special, origin)
     if "tokenizer.json" in files:
         return _from_tokenizer_json(files["tokenizer.json"], f"{origin}/tokenizer.json")
     raise FormatError(
-        origin,
-        None,
-        "no vocabulary found; expected encoder.json and vocab.bpe, vocab.json and merges.txt, or tokenizer.json",
+        origin, None, "no vocabulary; expected encoder.json and vocab.bpe, vocab.json and merges.txt, or tokenizer.json"
     )
 
 
 def _from_tokenizer_json(content: bytes, origin: str) -> Vocabulary:
-    whole = _parse_json(content, origin)
+    whole = parse_object(content, origin)
     model = whole.get("model")
     if not isinstance(model, dict) or model.get("type") != "BPE":
         kind = model.get("type") if isinstance(model, dict) else model
-        raise FormatError(origin, None, f"the tokenizer's model is {kind!r}; expected 'BPE', GPT-2's")
-    splitter = whole.get("pre_tokenizer") or {}
-    if splitter.get("type") != "ByteLevel" or splitter.get("add_prefix_space") or whole.get("normalizer"):
-        raise FormatError(
-            origin, None, "the text is prepared otherwise than for GPT-2 (plain ByteLevel, no normalizer)"
-        )
+        raise FormatError(origin, None, f"the tokenizer's model is {kind!r:.80}; expected 'BPE', GPT-2's")
+    splitter = whole.get("pre_tokenizer")
+    settings = splitter if isinstance(splitter, dict) else {}
+    spaced, whole_words = settings.get("add_prefix_space"), settings.get("use_regex") is False
+    if settings.get("type") != "ByteLevel" or spaced or whole_words or whole.get("normalizer"):
+        raise FormatError(origin, None, "the text is prepared otherwise than GPT-2's (plain ByteLevel, no normalizer)")
     ids = _parse_ids(model.get("vocab"), origin)
-    added = {token["content"]: token["id"] for token in whole.get("added_tokens", [])}
-    pairs = (tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model.get("merges", []))
-    merges = _parse_merges(enumerate(pairs, 1), ids, origin)
-    return _checked(_parse_ids(dict(ids) | added, origin), merges, added, origin)
+    merges = model.get("merges")
+    if not isinstance(merges, list):
+        raise FormatError(origin, None, f"the merges are {merges!r:.80}; expected a list")
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
+    return _checked(ids, _parse_merges(enumerate(pairs, 1), ids, origin), _added(whole, origin), origin)
 
 
-def _parse_json(content: bytes, origin: str) -> Any:
+def _added_beside(files: Mapping[str, bytes], origin: str) -> dict[str, int]:
+    """Tokens that were added to a vocabulary later, such as padding, wherever the files note them."""
+    added: dict[str, int] = {}
+    if "added_tokens.json" in files:
+        place = f"{origin}/added_tokens.json"
+        added |= _parse_ids(parse_object(files["added_tokens.json"], place), place)
+    if "tokenizer.json" in files:
+        place = f"{origin}/tokenizer.json"
+        added |= _added(parse_object(files["tokenizer.json"], place), place)
+    return added
+
+
+def _added(tokenizer_json: Mapping[str, Any], origin: str) -> dict[str, int]:
+    entries = tokenizer_json.get("added_tokens", [])
     try:
-        parsed = json.loads(content)
-    except ValueError as error:
-        raise FormatError(origin, None, f"not JSON: {error}") from None
-    if not isinstance(parsed, dict):
-        raise FormatError(origin, None, f"a JSON {type(parsed).__name__} where an object is expected")
-    return parsed
+        return _parse_ids({entry["content"]: entry["id"] for entry in entries}, origin)
+    except (TypeError, KeyError):
+        raise FormatError(origin, None, "added_tokens: expected a list of objects with content and id") from None
 
 
 def _parse_ids(ids: Any, origin: str) -> dict[str, int]:
@@ -109,12 +119,12 @@ def _parse_ids(ids: Any, origin: str) -> dict[str, int]:
 
 
 def _parse_merges(
-    numbered: Iterable[tuple[int, tuple[str, ...]]], ids: Mapping[str, int], origin: str
+    numbered: Iterable[tuple[int, Any]], ids: Mapping[str, int], origin: str
 ) -> tuple[tuple[str, str], ...]:
     merges = []
     for number, parts in numbered:
-        if len(parts) != 2:
-            raise FormatError(origin, None, f"merge {number} is {' '.join(parts)!r}; expected two tokens")
+        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+            raise FormatError(origin, None, f"merge {number} is {parts!r:.80}; expected two tokens")
         left, right = parts
         for token in (left, right, left + right):
             if token not in ids:
@@ -126,8 +136,9 @@ def _parse_merges(
 
 
 def _checked(
-    ids: dict[str, int], merges: tuple[tuple[str, str], ...], special: Mapping[str, int], origin: str
+    plain_ids: Mapping[str, int], merges: tuple[tuple[str, str], ...], special: Mapping[str, int], origin: str
 ) -> Vocabulary:
+    ids = _parse_ids({**plain_ids, **special}, origin)
     if missing := [byte for byte in BYTE_OF if byte not in ids]:
         raise FormatError(
             origin,

@@ -62,7 +62,7 @@ class Trainer:
         while self.step < self.config.steps and not interrupted:
             with naming_exhaustion("take a smaller batch_size or window; the last snapshot is whole"):
                 self._step()
-            interrupted = stop_asked()
+            interrupted = stop_asked() and self.step < self.config.steps
             last = interrupted or self.step == self.config.steps
             saving = self.step % self.config.save_every == 0 or last
             if self.step % self.config.validate_every == 0 or saving:
@@ -85,9 +85,11 @@ class Trainer:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm or float("inf"))
         if not torch.isfinite(norm):
+            saved = self.run.latest()
+            kept = "nothing was saved yet" if saved is None else f"the snapshot of step {saved} is whole"
             raise ConfigError(
-                f"step {self.step + 1}: the loss is {loss.item()}, the gradient {norm.item()}; the last snapshot "
-                f"({self.run.latest()}) is whole; go on from it with a lower learning rate"
+                f"step {self.step + 1}: the loss is {loss.item()}, the gradient {norm.item()}; {kept}; "
+                "go on with a lower learning rate"
             )
         self.optimizer.step()
         self.step += 1
@@ -117,4 +119,4 @@ class Trainer:
         state = {"values": self.values, "best_validation_loss": self.best}
         with self.run.saving(self.step, state, best=best, keep=self.config.keep) as directory:
             freeze(self.network, self.optimizer, directory)
-        self.run.log({"event": "save", "step": self.step, "time": time.time()})
+            self.run.log({"event": "save", "step": self.step, "time": time.time()})

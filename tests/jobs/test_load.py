@@ -1,0 +1,94 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from gpt2kit.config.sampling import SamplingConfig, StopConfig
+from gpt2kit.errors import ConfigError, FormatError, MissingExtra, ModelNotFound
+from gpt2kit.generate.reference import ReferenceEngine
+from gpt2kit.generate.torch_engine import TorchEngine
+from gpt2kit.jobs.load import load
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
+    """As if torch were not installed: a None in sys.modules makes an import fail."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+@pytest.mark.parametrize("engine", ["reference", "torch"])
+def test_a_loaded_model_writes_what_transformers_writes(model, transformers, engine):
+    """Greedy, twelve tokens; far from any tie."""
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    ids = tokenizer("The cat", return_tensors="pt")
+    expected = theirs.generate(**ids, max_new_tokens=12, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+    with load(model, engine=engine) as generator:
+        (found,) = generator.generate(
+            "The cat", sampling=SamplingConfig(temperature=0), stop=StopConfig(max_new_tokens=12)
+        )
+    assert list(found.ids) == expected[0, ids.input_ids.shape[1] :].tolist()
+
+
+def test_auto_is_torch_where_torch_is(model):
+    assert isinstance(load(model).engine, TorchEngine)
+
+
+def test_auto_is_the_reference_with_a_warning_where_torch_is_not(model, without_torch):
+    with pytest.warns(UserWarning, match=r"torch is missing.*gpt2kit\[train\]"):
+        generator = load(model)
+    assert isinstance(generator.engine, ReferenceEngine)
+
+
+def test_the_reference_chosen_by_name_needs_no_warning(model, without_torch, recwarn):
+    load(model, engine="reference")
+    assert not recwarn.list
+
+
+def test_the_torch_engine_without_torch_names_the_remedy(model, without_torch):
+    with pytest.raises(MissingExtra, match=r"the torch engine.*pip install 'gpt2kit\[train\]'"):
+        load(model, engine="torch")
+
+
+def test_training_without_torch_names_the_remedy(model, here):
+    (here / "text.txt").write_text("the cat sat", encoding="utf-8")
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from gpt2kit.jobs.finetune import finetune\n"
+        "finetune(['text.txt'], sys.argv[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(model)], capture_output=True, encoding="utf-8")
+    assert "MissingExtra: training needs a package" in done.stderr
+    assert "pip install 'gpt2kit[train]'" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["reference", "torch"])
+def test_an_engine_has_the_slots_asked_for(model, engine):
+    assert load(model, engine=engine, slots=3).engine.slots == 3
+
+
+def test_the_reference_runs_on_the_cpu_only(model):
+    with pytest.raises(ConfigError, match="reference engine runs on the cpu only, not on cuda"):
+        load(model, engine="reference", device="cuda")
+
+
+def test_a_device_that_is_not_there_is_refused(model):
+    """No machine has both."""
+    import torch
+
+    absent = "mps" if torch.cuda.is_available() or not torch.backends.mps.is_available() else "cuda"
+    with pytest.raises(ConfigError, match=rf"cannot use the device {absent} here; usable: .*cpu"):
+        load(model, engine="torch", device=absent)
+
+
+def test_an_unknown_model_is_refused(here):
+    with pytest.raises(ModelNotFound, match="'nowhere'"):
+        load("nowhere")
+
+
+def test_a_model_without_a_vocabulary_is_refused(model, here):
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(model / name, here / name)
+    with pytest.raises(FormatError, match="no vocabulary"):
+        load(here)

@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from gpt2kit.checkpoint import Checkpoint, LazyTensor, check_tensors, tensor_shapes
+from gpt2kit.config.model import SIZES
+from gpt2kit.errors import WeightMismatch
+from gpt2kit.model.initial import initial_checkpoint
+
+
+def stored(values, dtype):
+    return LazyTensor("wte.weight", dtype, values.shape, lambda: values)
+
+
+def test_every_bfloat16_is_read_exactly():
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    by_torch = torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16).float().numpy()
+    ours = stored(bits, "bfloat16").read_float32()
+    np.testing.assert_array_equal(ours.view(np.uint32), by_torch.view(np.uint32))
+
+
+@pytest.mark.parametrize(("bits", "value"), [(0x3F80, 1.0), (0xC000, -2.0), (0x3DCD, 0.10009765625), (0xFF80, -np.inf)])
+def test_bfloat16_is_the_upper_half_of_a_float32(bits, value):
+    assert stored(np.array([bits], np.uint16), "bfloat16").read_float32() == [np.float32(value)]
+
+
+@pytest.mark.parametrize(("bits", "value"), [(0x3C00, 1.0), (0x0001, 2.0**-24), (0x7BFF, 65504.0)])
+def test_float16_is_widened_exactly(bits, value):
+    assert stored(np.array([bits], np.uint16).view(np.float16), "float16").read_float32() == [np.float32(value)]
+
+
+# Counted by OpenAI's and Hugging Face's own programs: the head is tied and not counted twice.
+@pytest.mark.parametrize(
+    ("size", "parameters"),
+    [("124M", 124_439_808), ("355M", 354_823_168), ("774M", 774_030_080), ("1558M", 1_557_611_200)],
+)
+def test_the_released_sizes_have_the_published_number_of_parameters(size, parameters):
+    assert initial_checkpoint(SIZES[size].config(50257), {}, seed=0).parameter_count() == parameters
+
+
+def test_names_and_shapes_are_those_that_transformers_stores(golden, tiny_checkpoint):
+    found = load_file(golden / "hf-safetensors/base_model_noprefix/model.safetensors")
+    assert tensor_shapes(tiny_checkpoint.config) == {name: values.shape for name, values in found.items()}
+
+
+def with_tensors(checkpoint, tensors):
+    return Checkpoint(checkpoint.config, tensors, {}, "model.bin")
+
+
+def test_a_checkpoint_that_keeps_its_promise_passes(tiny_checkpoint):
+    check_tensors(tiny_checkpoint)
+
+
+def test_a_missing_tensor_is_named_with_its_shape(tiny_checkpoint):
+    tensors = {name: tensor for name, tensor in tiny_checkpoint.tensors.items() if name != "h.1.attn.c_attn.bias"}
+    with pytest.raises(WeightMismatch, match=r"^model\.bin: tensor h\.1\.attn\.c_attn\.bias is missing.*\(120,\)"):
+        check_tensors(with_tensors(tiny_checkpoint, tensors))
+
+
+def test_a_wrong_shape_is_named_with_the_right_one(tiny_checkpoint):
+    turned = replace(tiny_checkpoint.tensors["h.0.attn.c_attn.weight"], shape=(120, 40))
+    tensors = {**tiny_checkpoint.tensors, "h.0.attn.c_attn.weight": turned}
+    with pytest.raises(WeightMismatch, match=r"h\.0\.attn\.c_attn\.weight is \(120, 40\).*asks for \(40, 120\)"):
+        check_tensors(with_tensors(tiny_checkpoint, tensors))
+
+
+def test_a_tensor_too_many_is_named(tiny_checkpoint):
+    tensors = {**tiny_checkpoint.tensors, "h.3.ln_1.bias": tiny_checkpoint.tensors["h.2.ln_1.bias"]}
+    with pytest.raises(WeightMismatch, match=r"1 tensors .*h\.3\.ln_1\.bias.* 3 layers"):
+        check_tensors(with_tensors(tiny_checkpoint, tensors))
+
+
+def test_checking_reads_no_tensor(tiny_checkpoint):
+    def fail():
+        raise AssertionError("read")
+
+    tensors = {name: replace(tensor, load=fail) for name, tensor in tiny_checkpoint.tensors.items()}
+    check_tensors(with_tensors(tiny_checkpoint, tensors))

@@ -1,0 +1,181 @@
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from gpt2kit.errors import FormatError, ModelNotFound
+from gpt2kit.resolve import open_checkpoint
+from gpt2kit.runs import Run
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A working directory of our own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def put(golden):
+    """Put a model that can be told apart somewhere: every weight of its last bias is `mark`."""
+
+    def place(directory, mark):
+        shutil.copytree(
+            golden / "hf-safetensors", directory, ignore=shutil.ignore_patterns("*.npz", "sharded", "base*")
+        )
+        tensors = load_file(directory / "model.safetensors")
+        tensors["transformer.ln_f.bias"][:] = mark
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+
+    return place
+
+
+@pytest.fixture
+def run1(here, put):
+    """A run with the steps 100, the best, and 200, the newest; weights are marked with the step."""
+    put(here / "checkpoint" / "run1", 0)
+    run = Run.named("run1")
+    weights = (run.directory / "model.safetensors").read_bytes()
+    tensors = load_file(run.directory / "model.safetensors")
+    for step, best in ((100, True), (200, False)):
+        with run.saving(step, {}, best=best, keep=9) as directory:
+            (directory / "model.safetensors").write_bytes(weights)
+            tensors["transformer.ln_f.bias"][:] = step
+            save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    return run
+
+
+def mark_of(checkpoint):
+    return np.unique(checkpoint.tensors["ln_f.bias"].read()).tolist()
+
+
+# --- what a name means ---
+
+
+def test_a_directory_is_itself(here, put):
+    put(here / "mine", 7)
+    checkpoint = open_checkpoint("mine")
+    assert (mark_of(checkpoint), checkpoint.origin) == ([7], "mine")
+
+
+def test_a_path_may_be_a_path_or_a_string(here, put):
+    put(here / "mine", 7)
+    assert mark_of(open_checkpoint(here / "mine")) == mark_of(open_checkpoint(str(here / "mine"))) == [7]
+
+
+def test_a_file_of_weights_is_its_model(here, put):
+    put(here / "mine", 7)
+    assert mark_of(open_checkpoint("mine/model.safetensors")) == [7]
+
+
+@pytest.mark.parametrize(
+    ("ref", "step"),
+    [
+        ("run1", 200),
+        ("run1@latest", 200),
+        ("run1@best", 100),
+        ("run1@100", 100),
+        ("run1@200", 200),
+        ("run1@000000100", 100),
+        ("checkpoint/run1", 200),
+        ("checkpoint/run1@100", 100),
+        ("checkpoint/run1@best", 100),
+    ],
+)
+def test_a_run_is_its_newest_step_or_the_one_asked_for(run1, ref, step):
+    assert mark_of(open_checkpoint(ref)) == [step]
+
+
+@pytest.mark.parametrize(("ref", "step"), [("run1", 200), ("run1@best", 100), ("run1@100", 100)])
+def test_a_run_says_which_step_it_was(run1, ref, step):
+    assert open_checkpoint(ref).step == step
+
+
+def test_a_run_brings_its_tokenizer_to_every_step(run1, golden):
+    files = open_checkpoint("run1@100").tokenizer_files
+    assert files["vocab.json"] == (golden / "hf-safetensors" / "vocab.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["124M", "117M", "gpt2", "openai-community/gpt2", "hf:openai-community/gpt2"])
+def test_a_known_name_is_found_under_any_of_its_names(here, put, name):
+    put(here / "models" / "124M", 7)
+    assert mark_of(open_checkpoint(name)) == [7]
+
+
+def test_a_known_model_may_lie_under_its_hub_name(here, put):
+    put(here / "models" / "gpt2-medium", 7)
+    assert mark_of(open_checkpoint("355M")) == [7]
+
+
+# --- who comes first ---
+
+
+def test_a_path_comes_before_a_run(here, put, run1):
+    put(here / "run1", 7)
+    assert mark_of(open_checkpoint("run1")) == [7]
+
+
+def test_a_run_comes_before_a_known_name(here, put, run1):
+    put(here / "models" / "124M", 7)
+    run1.directory.rename(here / "checkpoint" / "124M")
+    assert mark_of(open_checkpoint("124M")) == [200]
+
+
+# --- what to say when nothing answers ---
+
+
+def test_a_known_name_without_files_says_where_to_put_them():
+    with pytest.raises(ModelNotFound, match=r"'117M'.*no models/124M/.*openai-community/gpt2"):
+        open_checkpoint("117M")
+
+
+def test_a_slip_is_answered_with_the_name_meant():
+    with pytest.raises(ModelNotFound, match=r"no model 'gpt2-mediun'.*did you mean 'gpt2-medium'\?"):
+        open_checkpoint("gpt2-mediun")
+
+
+def test_an_unknown_name_is_answered_with_the_runs_there_are(run1):
+    with pytest.raises(ModelNotFound, match=r"no model 'whatever'.*runs here: run1"):
+        open_checkpoint("whatever")
+
+
+def test_without_runs_the_next_step_is_named():
+    with pytest.raises(ModelNotFound, match=r"make a new model with: gpt2 init"):
+        open_checkpoint("whatever")
+
+
+@pytest.mark.parametrize("which", ["150", "newest", "-1", "²"])
+def test_a_step_that_is_not_there_is_refused(run1, which):
+    with pytest.raises(ModelNotFound, match=r"run1"):
+        open_checkpoint(f"run1@{which}")
+
+
+def test_a_run_that_was_never_validated_has_no_best(run1):
+    (run1.directory / "best").unlink()
+    with pytest.raises(ModelNotFound, match=r"no snapshot answers to 'best'"):
+        open_checkpoint("run1@best")
+
+
+def test_a_run_without_a_snapshot_yet_says_so(here):
+    (here / "checkpoint" / "young").mkdir(parents=True)
+    with pytest.raises(ModelNotFound, match=r"young.*no snapshot answers to 'latest'"):
+        open_checkpoint("young")
+
+
+def test_a_step_of_no_run_is_not_found():
+    with pytest.raises(ModelNotFound, match="'nothing@5'"):
+        open_checkpoint("nothing@5")
+
+
+def test_a_directory_without_a_checkpoint_says_what_it_holds(here):
+    (here / "texts").mkdir()
+    (here / "texts" / "poem.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(FormatError, match=r"^texts: no checkpoint in a known format, holding poem\.txt"):
+        open_checkpoint("texts")
+
+
+@pytest.mark.parametrize("ref", ["../x", "a/../../b", "checkpoint/../.."])
+def test_a_path_that_does_not_exist_or_holds_nothing_is_never_a_run(ref, here):
+    with pytest.raises((ModelNotFound, FormatError)):
+        open_checkpoint(ref)
