@@ -87,7 +87,9 @@ def test_a_run_is_its_newest_step_or_the_one_asked_for(run1, ref, step):
     assert mark_of(open_checkpoint(ref)) == [step]
 
 
-@pytest.mark.parametrize(("ref", "step"), [("run1", 200), ("run1@best", 100), ("run1@100", 100)])
+@pytest.mark.parametrize(
+    ("ref", "step"), [("run1", 200), ("run1@best", 100), ("run1@100", 100), ("checkpoint/run1", 200)]
+)
 def test_a_run_says_which_step_it_was(run1, ref, step):
     assert open_checkpoint(ref).step == step
 
