@@ -65,5 +65,5 @@ def test_an_impossible_ending_is_refused(name, value, problem):
 
 @pytest.mark.parametrize("bias", [NAN, float("inf"), float("-inf")])
 def test_a_bias_is_a_finite_number(bias):
-    with pytest.raises(ConfigError, match="^logit_bias holds finite numbers"):
+    with pytest.raises(ConfigError, match=r"^logit_bias holds finite numbers"):
         SamplingConfig(logit_bias={5: bias})
