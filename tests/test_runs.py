@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -247,6 +248,31 @@ def test_the_newest_save_is_kept_also_after_a_crash_left_a_later_step(run, monke
     assert run.state(run.latest())["step"] == 20
 
 
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_crash_at_any_rename_does_not_lose_which_step_was_best(run, monkeypatch, number):
+    """Whoever resumes from step 20 knows its loss from state.json, so `best` must name it already."""
+    save(run, 10, best=True)
+    with monkeypatch.context() as patch:
+        crash_at(patch, number)
+        with contextlib.suppress(OSError):
+            save(run, 20, best=True)
+    assert run.latest() == 10 or run.best() == 20
+
+
+def test_a_copy_of_a_step_beside_the_steps_is_no_step(run):
+    save(run, 10)
+    shutil.copytree(run.step_directory(10), run.directory / "steps" / "000000010-good")
+    assert run.steps() == [10]
+
+
+@pytest.mark.parametrize("content", ["", "ten", "²", "-1"])
+def test_a_damaged_pointer_is_refused_by_name(run, content):
+    save(run, 10)
+    (run.directory / "latest").write_text(content, encoding="utf-8")
+    with pytest.raises(FormatError, match=r"latest: found .*, expected the number of a step; kept are: \[10\]"):
+        run.latest()
+
+
 # --- the lock ---
 
 
@@ -276,12 +302,6 @@ def test_a_lock_is_given_back_after_a_failure(run):
 def test_other_runs_are_not_locked(run, tmp_path):
     with run.locked(), Run(tmp_path / "run2").locked():
         pass
-
-
-def test_a_run_that_came_to_nothing_leaves_nothing(run):
-    with run.locked():
-        pass
-    assert not run.directory.exists()
 
 
 # --- metrics ---

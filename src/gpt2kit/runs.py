@@ -63,13 +63,11 @@ class Run:
             yield
         finally:
             lock.release()
-            if [place.name for place in self.directory.iterdir()] == ["lock"]:  # nothing came of it
-                shutil.rmtree(self.directory)
 
     def steps(self) -> list[int]:
         """Steps with a whole snapshot, oldest first."""
         places = (self.directory / "steps").glob("[0-9]*")
-        return sorted(int(place.name) for place in places if (place / STATE).is_file())
+        return sorted(int(place.name) for place in places if place.name.isdecimal() and (place / STATE).is_file())
 
     def latest(self) -> int | None:
         """The newest step, or None before the first save."""
@@ -108,7 +106,7 @@ class Run:
         partial.mkdir(parents=True)
         try:
             yield partial
-            length = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
+            length = self._metrics_bytes()
             replace_bytes(partial / STATE, json.dumps({**state, "step": step, "metrics_bytes": length}).encode())
             shutil.rmtree(place, ignore_errors=True)
             os.replace(partial, place)
@@ -133,14 +131,32 @@ class Run:
         if not self.metrics_path.exists():
             return []
         lines = self.metrics_path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+        try:
+            return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+        except (ValueError, TypeError, KeyError) as error:
+            raise FormatError(self.metrics_path, None, f"a line is not an event: {error}; remove the line") from None
+
+    def _metrics_bytes(self) -> int:
+        """How long metrics.jsonl is, once it is safely that long."""
+        if not self.metrics_path.exists():
+            return 0
+        with self.metrics_path.open("rb+") as file:
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno()).st_size
 
     def _place(self, step: int) -> Path:
         return self.directory / "steps" / f"{step:09d}"
 
     def _pointer(self, name: str) -> int | None:
         path = self.directory / name
-        return int(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        if not (text.isascii() and text.isdecimal()):
+            raise FormatError(
+                path, None, f"found {text!r:.40}, expected the number of a step; kept are: {self.steps()}"
+            )
+        return int(text)
 
     def _publish(self, place: Path, best: bool) -> None:
         """Point to the new step: first the model link, then the names."""
@@ -152,9 +168,10 @@ class Run:
             shutil.copyfile(place / MODEL, link)
         os.replace(link, self.directory / MODEL)
         replace_bytes(self.directory / "counter", f"{int(place.name)}\n".encode())
-        replace_bytes(self.directory / "latest", f"{place.name}\n".encode())
         if best:
             replace_bytes(self.directory / "best", f"{place.name}\n".encode())
+        # Last: a resume starts from what `latest` names, and must find all the rest done.
+        replace_bytes(self.directory / "latest", f"{place.name}\n".encode())
 
     def _prune(self, keep: int) -> None:
         """Drop steps that are too old, and those after the newest: a crash left them, and another way was taken."""

@@ -74,7 +74,7 @@ def test_a_stop_string_ends_the_text(generate, texts):
 @pytest.mark.parametrize("option", ["--nsamples", "--batch-size"])
 def test_no_samples_at_all_is_refused(generate, option):
     status, _, err = generate("x", option, "0")
-    assert (status, err) == (1, "gpt2: nsamples and batch_size must be 1 or more\n")
+    assert (status, err) == (1, f"gpt2: {option[2:].replace('-', '_')} must be 1 or more, got 0\n")
 
 
 def test_a_prompt_that_may_not_slide_is_refused(generate):

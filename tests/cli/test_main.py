@@ -229,6 +229,11 @@ def test_the_command_line_wins_over_the_file(options, before):
     assert (generate.nsamples, generate.sampling.top_k) == (3, 7)
 
 
+def test_a_prompt_that_is_called_as_a_setting_changes_none(options):
+    generate = parsed(Generate, "nsamples", *options(FILE))
+    assert (generate.prompt, generate.nsamples) == ("nsamples", 3)
+
+
 def test_a_list_on_the_command_line_replaces_the_one_in_the_file(options):
     config = options(FILE)
     assert parsed(Generate, *config, "--stop", "FIN", "--stop", "ENDE").stop.stop == ("FIN", "ENDE")

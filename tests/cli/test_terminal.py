@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from gpt2kit.cli.terminal import drawing, interruptible
-from gpt2kit.progress import Progress
+from gpt2kit.cli.terminal import Interruptible, drawing
+from gpt2kit.progress import Progress, silent
 
 
 def shown(capsys, reports):
@@ -112,33 +112,54 @@ def test_the_last_line_of_a_task_stays_when_the_next_begins(capsys, monkeypatch)
 # --- Ctrl-C ---
 
 
-def test_the_first_ctrl_c_only_asks(capsys):
-    with interruptible() as asked:
-        assert not asked()
+TRAINING = Progress("train", 1, 9, "step")
+
+
+@pytest.fixture
+def interruptible():
+    return Interruptible(silent)
+
+
+def test_while_training_the_first_ctrl_c_only_asks(interruptible, capsys):
+    with interruptible:
+        interruptible.report(TRAINING)
+        assert not interruptible()
         signal.raise_signal(signal.SIGINT)
-        assert asked()
+        assert interruptible()
     assert "Ctrl-C again ends at once" in capsys.readouterr().err
 
 
-def press_ctrl_c_twice():
-    with interruptible():
-        signal.raise_signal(signal.SIGINT)
+def press_ctrl_c(interruptible, *, after):
+    with interruptible:
+        for progress in after:
+            interruptible.report(progress)
         signal.raise_signal(signal.SIGINT)
 
 
-def test_the_second_ctrl_c_ends_at_once():
+def test_the_second_ctrl_c_ends_at_once(interruptible):
+    press_ctrl_c(interruptible, after=[TRAINING])
     with pytest.raises(KeyboardInterrupt):
-        press_ctrl_c_twice()
+        press_ctrl_c(interruptible, after=[])
 
 
-def test_afterwards_ctrl_c_means_what_it_meant():
+@pytest.mark.parametrize(
+    "progress",
+    [Progress("encode", 1, None, "character"), Progress("train", 9, 9, "step"), Progress("evaluate", 1, 9, "token")],
+    ids=["before", "at the end", "after"],
+)
+def test_when_nothing_is_to_be_saved_ctrl_c_ends_at_once(interruptible, progress):
+    with pytest.raises(KeyboardInterrupt):
+        press_ctrl_c(interruptible, after=[TRAINING, progress])
+
+
+def test_afterwards_ctrl_c_means_what_it_meant(interruptible):
     before = signal.getsignal(signal.SIGINT)
-    with interruptible():
+    with interruptible:
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_nobody_is_asked_to_stop_unless_ctrl_c_comes():
-    with interruptible() as asked:
-        pass
-    assert not asked()
+def test_reports_are_passed_on():
+    heard = []
+    Interruptible(heard.append).report(TRAINING)
+    assert heard == [TRAINING]

@@ -67,3 +67,9 @@ def test_an_impossible_ending_is_refused(name, value, problem):
 def test_a_bias_is_a_finite_number(bias):
     with pytest.raises(ConfigError, match=r"^logit_bias holds finite numbers"):
         SamplingConfig(logit_bias={5: bias})
+
+
+def test_in_nshepperds_chain_a_top_k_that_nothing_would_heed_is_refused():
+    with pytest.raises(ConfigError, match=r"set top_p to 0$"):
+        SamplingConfig(chain="nshepperd", top_k=40)
+    assert SamplingConfig(chain="nshepperd", top_k=40, top_p=0).top_k == 40

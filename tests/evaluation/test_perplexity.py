@@ -66,3 +66,7 @@ def test_progress_ends_with_the_last_token_and_the_final_perplexity(model):
 def test_an_empty_text_is_refused(model):
     with pytest.raises(DataError, match="empty"):
         evaluate_text(model, "")
+
+
+def test_a_loss_beyond_all_floats_is_an_infinite_perplexity():
+    assert Evaluation(tokens=1, bytes=1, nll=1000.0).perplexity == math.inf

@@ -5,7 +5,7 @@ import pytest
 
 from gpt2kit.config.model import ModelConfig
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import PromptTooLong, RequestError
+from gpt2kit.errors import Gpt2kitError, PromptTooLong, RequestError
 from gpt2kit.generate.scheduler import Done, Request, Scheduler, Token
 
 END = 15
@@ -316,3 +316,31 @@ def test_alternatives_come_only_where_asked_for():
     scheduler.submit(request(3, max_new_tokens=1))
     assert isinstance(token := scheduler.step()[0], Token)
     assert token.top == ()
+
+
+class BrokenOnce(CountingEngine):
+    """Thinks nonsense at its second step, then as it should."""
+
+    def step(self, rows):
+        logits_RV = super().step(rows)
+        return np.full_like(logits_RV, np.nan) if len(self.together) == 2 else logits_RV
+
+
+def test_logits_that_are_no_numbers_are_refused():
+    scheduler = Scheduler(BrokenOnce())
+    scheduler.submit(request(3, max_new_tokens=5))
+    scheduler.step()
+    with pytest.raises(Gpt2kitError, match="logits are not numbers"):
+        scheduler.step()
+
+
+def test_after_a_fault_the_next_request_finds_free_slots():
+    engine = BrokenOnce()
+    scheduler = Scheduler(engine)
+    scheduler.submit(request(3, max_new_tokens=5))
+    scheduler.step()
+    with pytest.raises(Gpt2kitError):
+        scheduler.step()
+    assert not any(engine.held.values())
+    ticket = scheduler.submit(request(7, max_new_tokens=2))
+    assert told(run(scheduler), ticket) == ([8, 9], "length")

@@ -262,7 +262,28 @@ def test_a_run_that_goes_on_needs_no_model(here, model):
     assert more.step == 21
 
 
+def test_a_finished_run_keeps_its_settings_whatever_is_asked(here, model):
+    finetune(["text.txt"], model, training=SHORT)
+    before = (here / "checkpoint" / "run1" / "run.toml").read_bytes()
+    finetune(["text.txt"], "another-model", training=replace(SHORT, steps=4))
+    assert (here / "checkpoint" / "run1" / "run.toml").read_bytes() == before
+
+
+def test_a_run_that_goes_on_remembers_the_model_it_started_from(here, model):
+    finetune(["text.txt"], model, training=SHORT)
+    finetune(["text.txt"], "another-model", training=replace(SHORT, steps=21))
+    settings = read_toml(here / "checkpoint" / "run1" / "run.toml")
+    assert (settings["model"], settings["training"]["steps"]) == (str(model), 21)
+
+
 # --- refusals ---
+
+
+@pytest.mark.parametrize(("dataset", "start"), [("nothing.txt", None), ("text.txt", "no-such-model")])
+def test_what_is_refused_leaves_no_run(here, model, dataset, start):
+    with pytest.raises((DataError, ModelNotFound)):
+        finetune([dataset], start or model, training=SHORT)
+    assert not (here / "checkpoint").exists()
 
 
 def test_a_run_in_training_is_not_trained_twice(here, model):

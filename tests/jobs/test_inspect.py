@@ -5,7 +5,8 @@ import pytest
 import safetensors.torch
 from safetensors.numpy import load_file, save_file
 
-from gpt2kit.jobs.inspect import inspect, tensor_figures
+from gpt2kit.jobs.inspect import tensor_figures
+from gpt2kit.resolve import open_checkpoint
 
 
 @pytest.fixture
@@ -16,12 +17,12 @@ def damaged(here, model):
     tensors["transformer.h.1.mlp.c_fc.bias"][:] = 2
     tensors["transformer.h.1.mlp.c_fc.bias"][[0, 5]] = np.nan, np.inf
     save_file(tensors, here / "model.safetensors", metadata={"format": "pt"})
-    return {figures.name: figures for figures in tensor_figures(inspect(here))}
+    return {figures.name: figures for figures in tensor_figures(open_checkpoint(here))}
 
 
 def test_every_tensor_is_measured_as_numpy_measures_it(model):
     stored = load_file(model / "model.safetensors")
-    figures = tensor_figures(inspect(model))
+    figures = tensor_figures(open_checkpoint(model))
     assert len(figures) == len(stored)
     for tensor in figures:
         values = stored[f"transformer.{tensor.name}"].astype(np.float64)
@@ -30,7 +31,7 @@ def test_every_tensor_is_measured_as_numpy_measures_it(model):
 
 
 def test_a_sound_model_has_no_broken_values(model):
-    assert sum(tensor.not_finite for tensor in tensor_figures(inspect(model))) == 0
+    assert sum(tensor.not_finite for tensor in tensor_figures(open_checkpoint(model))) == 0
 
 
 def test_broken_values_are_counted_where_they_are(damaged):
@@ -46,20 +47,20 @@ def test_broken_values_do_not_spoil_the_figures_of_the_others(damaged):
 
 def test_the_known_broken_model_is_found_out(shared):
     """Made by another program: shared/fixtures/bad/README says which."""
-    figures = tensor_figures(inspect(shared / "fixtures" / "bad" / "st_nan_weights"))
+    figures = tensor_figures(open_checkpoint(shared / "fixtures" / "bad" / "st_nan_weights"))
     assert any(tensor.not_finite for tensor in figures)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp16", "float16"), ("bf16", "bfloat16")])
 def test_half_precision_is_measured_as_torch_measures_it(golden, precision, dtype):
     stored = safetensors.torch.load_file(golden / "hf-halfprec" / precision / "model.safetensors")
-    for tensor in tensor_figures(inspect(golden / "hf-halfprec" / precision)):
+    for tensor in tensor_figures(open_checkpoint(golden / "hf-halfprec" / precision)):
         assert tensor.dtype == dtype
         assert tensor.mean == pytest.approx(stored[f"transformer.{tensor.name}"].double().mean().item(), abs=1e-9)
 
 
 def test_progress_counts_the_tensors(model):
     reports = []
-    figures = tensor_figures(inspect(model), reports.append)
+    figures = tensor_figures(open_checkpoint(model), reports.append)
     assert [report.done for report in reports] == list(range(1, len(figures) + 1))
     assert {report.total for report in reports} == {len(figures)}

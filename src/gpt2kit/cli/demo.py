@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,11 +19,11 @@ class DemoCommand:
 
     def __call__(self) -> int:
         """Run the demo and print what came of it."""
-        from gpt2kit.cli.terminal import drawing, interruptible
+        from gpt2kit.cli.terminal import Interruptible, drawing
         from gpt2kit.jobs.demo import HELD_OUT, NAME, PROMPT, Demo, demo
 
-        with interruptible() as stop_asked, drawing() as report:
-            outcome = demo(report, stop_asked)
+        with drawing() as report, Interruptible(report) as interruptible:
+            outcome = demo(interruptible.report, interruptible)
         if not isinstance(outcome, Demo):
             print(f"stopped at step {outcome.step:,}; to go on: gpt2 demo")
             return 130
@@ -33,8 +37,12 @@ class DemoCommand:
         print(f"held-out text    perplexity {outcome.evaluation.perplexity:.2f} a token", end="")
         print(f", {outcome.evaluation.bits_per_byte:.3f} bits a byte")
         print(f"curve            {run.directory / 'loss.png'}")
+        # `make demo` runs it in an environment that the reader's shell does not know.
+        started = Path(sys.argv[0])
+        hidden = not which("gpt2") and started.stem == "gpt2"
+        gpt2 = os.path.relpath(started) if hidden else "gpt2"
         print("\nThree things to try next:")
-        print(f'  gpt2 generate "A class is" --model {NAME} --temperature 0.7 --nsamples 3')
-        print(f"  gpt2 evaluate {NAME} {HELD_OUT}")
-        print(f"  gpt2 finetune YOUR.txt --model {NAME} --run-name mine --steps 300")
+        print(f'  {gpt2} generate "A class is" --model {NAME} --temperature 0.7 --nsamples 3')
+        print(f"  {gpt2} evaluate {NAME} {HELD_OUT}")
+        print(f"  {gpt2} finetune YOUR.txt --model {NAME} --run-name mine --steps 300")
         return 0

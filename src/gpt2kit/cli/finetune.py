@@ -21,7 +21,7 @@ class Finetune:
     the run stopped; Ctrl-C saves first.
     """
 
-    dataset: Annotated[tuple[str, ...], Positional]
+    dataset: Annotated[tuple[str, ...], Positional, arg(metavar="TEXT...", help_behavior_hint="")]
     """Text files (.txt, .md), directories or globs."""
     model: Annotated[str, arg(aliases=("--model-name",))] = "124M"
     """What a new run starts from: a known name (124M), a directory, a file, or another run."""
@@ -35,7 +35,7 @@ class Finetune:
 
     def __call__(self) -> int:
         """Train, drawing progress, and say where the run stands."""
-        from gpt2kit.cli.terminal import drawing, interruptible
+        from gpt2kit.cli.terminal import Interruptible, drawing
         from gpt2kit.jobs.finetune import Plan, finetune
 
         def announce(plan: Plan) -> None:
@@ -46,16 +46,16 @@ class Finetune:
             )
             print(f"steps    {plan.done:,} of {self.training.steps:,} done", file=sys.stderr)
 
-        with interruptible() as stop_asked, drawing() as report:
+        with drawing() as report, Interruptible(report) as interruptible:
             run = finetune(
                 self.dataset,
                 self.model,
                 run_name=self.run_name,
                 training=self.training,
                 device=self.device,
-                report=report,
+                report=interruptible.report,
                 announce=announce,
-                stop_asked=stop_asked,
+                stop_asked=interruptible,
             )
         validation = "" if run.validation_loss is None else f", validation loss {run.validation_loss:.3f}"
         print(f"{run.directory}: step {run.step:,}, loss {run.loss:.3f}{validation}")

@@ -10,7 +10,6 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import ConfigError
 from gpt2kit.generate.select import DeviceName, EngineName
 
 
@@ -43,24 +42,28 @@ class Generate:
         """Print the samples."""
         # Engines load here, not for --help.
         from gpt2kit.data.documents import decode_text
-        from gpt2kit.generate.generator import in_turn
-        from gpt2kit.jobs.load import load
+        from gpt2kit.jobs.generate import generate
 
-        if self.nsamples < 1 or self.batch_size < 1:
-            raise ConfigError("nsamples and batch_size must be 1 or more")
         prompt = decode_text(sys.stdin.buffer.read(), "standard input") if self.prompt == "-" else self.prompt
-        slots = min(self.nsamples, self.batch_size)
-        with load(self.model, engine=self.engine, device=self.device, slots=slots) as generator:
-            pieces = generator.pieces(prompt, samples=self.nsamples, sampling=self.sampling, stop=self.stop)
-            begun, seed = 0, None
-            for piece in in_turn(pieces):
-                if piece.sample == begun:
-                    begun += 1
-                    print(self._header(begun), end="")
-                print(piece.text, end="", flush=True)
-                if piece.completion:
-                    print(flush=True)
-                    seed = piece.completion.seed
+        pieces = generate(
+            self.model,
+            prompt,
+            samples=self.nsamples,
+            sampling=self.sampling,
+            stop=self.stop,
+            batch_size=self.batch_size,
+            engine=self.engine,
+            device=self.device,
+        )
+        begun, seed = 0, None
+        for piece in pieces:
+            if piece.sample == begun:
+                begun += 1
+                print(self._header(begun), end="")
+            print(piece.text, end="", flush=True)
+            if piece.completion:
+                print(flush=True)
+                seed = piece.completion.seed
         if self.sampling.seed is None and self.sampling.temperature > 0:
             print(f"seed {seed}", file=sys.stderr)
         return 0

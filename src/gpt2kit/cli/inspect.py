@@ -20,9 +20,10 @@ class Inspect:
     def __call__(self) -> int:
         """Print the configuration, and the tensors if asked."""
         from gpt2kit.cli.terminal import drawing
-        from gpt2kit.jobs.inspect import inspect, tensor_figures
+        from gpt2kit.jobs.inspect import tensor_figures
+        from gpt2kit.resolve import open_checkpoint
 
-        checkpoint = inspect(self.model)
+        checkpoint = open_checkpoint(self.model)
         size_bytes = sum(len(content) for content in checkpoint.tokenizer_files.values())
         print(f"origin       {checkpoint.origin}" + ("" if checkpoint.step is None else f", step {checkpoint.step:,}"))
         print(f"parameters   {checkpoint.parameter_count():,} in {len(checkpoint.tensors)} tensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -55,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ngpt2: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone (`gpt2 ... | head`): end quietly, also in the interpreter's last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
+        if _reader_has_gone(error):
+            # `gpt2 ... | head`: end quietly, also in the interpreter's last flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         place = f"{error.filename}: " if error.filename else ""
         print(f"gpt2: {place}{error.strerror or error}", file=sys.stderr)
         return USER_ERROR
@@ -92,9 +93,14 @@ def parse(kind: Any, program: str, arguments: list[str]) -> Any:
             from gpt2kit.config.toml_file import from_table, read_toml
 
             path = Path(value if equals else arguments[place + 1])
-            table = _without(read_toml(path), {_setting(argument) for argument in arguments})
+            table = _without(read_toml(path), {_setting(word) for word in arguments if word.startswith("--")})
             default = from_table(kind, table, str(path), tyro.MISSING)
     return tyro.cli(kind, prog=program, args=arguments, **({} if default is None else {"default": default}))
+
+
+def _reader_has_gone(error: OSError) -> bool:
+    windows = os.name == "nt" and error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or windows
 
 
 def _setting(argument: str) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -35,30 +36,36 @@ def drawing() -> Iterator[Report]:
         yield _Lively(live).report
 
 
-@contextmanager
-def interruptible() -> Iterator[_Asked]:
-    """The first Ctrl-C only asks (the yielded object becomes true); a second one ends at once."""
-    asked = _Asked()
+class Interruptible:
+    """While training is on, the first Ctrl-C only asks (the object, called, says True); a second one ends at once.
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked():
-            raise KeyboardInterrupt
-        asked.yes = True
-        print("\nsaving; Ctrl-C again ends at once", file=sys.stderr)
+    At any other time there is nothing to save, and Ctrl-C ends at once. `report` must hear all that is reported.
+    """
 
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class _Asked:
-    def __init__(self) -> None:
-        self.yes = False
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._training = self._asked = False
 
     def __call__(self) -> bool:
-        return self.yes
+        return self._asked
+
+    def report(self, progress: Progress) -> None:
+        """Pass on a report, and learn from it whether training is on."""
+        self._training = progress.task == "train" and progress.done != progress.total
+        self._report(progress)
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked or not self._training:
+            raise KeyboardInterrupt
+        self._asked = True
+        print("\nsaving; Ctrl-C again ends at once", file=sys.stderr)
 
 
 class _Clock:

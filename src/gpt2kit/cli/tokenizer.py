@@ -16,7 +16,7 @@ class TokenizerTrain:
     Writes vocab.json, merges.txt and tokenizer.json, which transformers and GPT-2's own programs read.
     """
 
-    files: Annotated[tuple[str, ...], Positional]
+    files: Annotated[tuple[str, ...], Positional, arg(metavar="TEXT...", help_behavior_hint="")]
     """Text files (.txt, .md), directories or globs."""
     output: Annotated[Path, arg(aliases=("-o",))]
     """The directory to write to."""

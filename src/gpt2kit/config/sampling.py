@@ -52,6 +52,8 @@ class SamplingConfig:
         if self.chain == "standard":
             require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}; 1 switches it off")
         require(0 <= self.top_p <= 1, f"top_p must be in [0, 1], got {self.top_p}")
+        unfiltered = self.chain == "nshepperd" and self.top_k > 0 and self.top_p == 1
+        require(not unfiltered, "in the chain nshepperd any top_p above 0 replaces top_k; set top_p to 0")
         require(0 <= self.min_p <= 1, f"min_p must be in [0, 1], got {self.min_p}")
         require(0 < self.typical_p <= 1, f"typical_p must be in (0, 1], got {self.typical_p}; 1 switches it off")
         require(self.repetition_penalty > 0, f"repetition_penalty must be above 0, got {self.repetition_penalty}")

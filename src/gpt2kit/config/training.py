@@ -23,7 +23,7 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = "cosine"
     """cosine falls to about a tenth of the peak by the last step."""
     warmup_steps: int = 20
-    """Steps over which the learning rate rises from 0 to its peak."""
+    """Steps over which the learning rate rises in a line to its peak."""
     weight_decay: float = 0.1
     """Pull on the matrices towards 0 (AdamW); biases and norms are left alone."""
     beta2: float = 0.95

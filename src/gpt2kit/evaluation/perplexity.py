@@ -10,6 +10,8 @@ from gpt2kit.generate.generator import Generator
 from gpt2kit.generate.score import score_chunks
 from gpt2kit.progress import Progress, Report, silent
 
+LARGEST_EXPONENT = 709  # e to more than that is no float
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -29,7 +31,7 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """exp(loss): depends on the vocabulary, so compare it only between models that share one."""
-        return math.exp(self.loss)
+        return math.exp(self.loss) if self.loss < LARGEST_EXPONENT else math.inf
 
     @property
     def bits_per_byte(self) -> float:
@@ -46,5 +48,6 @@ def evaluate_text(model: Generator, text: str, report: Report = silent) -> Evalu
     for chunk in score_chunks(model.engine, ids):
         nll -= float(chunk.logprobs_T.sum())
         done += chunk.ids_T.size
-        report(Progress("evaluate", done, len(ids) - 1, "token", {"perplexity": math.exp(nll / done)}))
-    return Evaluation(done, len(text.encode()), nll)
+        so_far = Evaluation(done, len(text.encode()), nll)
+        report(Progress("evaluate", done, len(ids) - 1, "token", {"perplexity": so_far.perplexity}))
+    return so_far

@@ -18,6 +18,7 @@ from typing import Any
 
 from gpt2kit.atomic import replace_bytes
 from gpt2kit.checkpoint import TOKENIZER_FILES, Checkpoint, LazyTensor, check_tensors
+from gpt2kit.config.limits import require
 from gpt2kit.config.model import Activation, ModelConfig
 from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.formats.safetensors_file import open_tensors, write_tensors
@@ -61,10 +62,14 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
         if MASK.fullmatch(name) or (name == "lm_head.weight" and config.tied_head):
             continue
         tensors[name] = replace(tensor, name=name)
-    files = {name: (home / name).read_bytes() for name in TOKENIZER_FILES if (home / name).is_file()}
-    checkpoint = Checkpoint(config, tensors, files, str(path), step)
+    checkpoint = Checkpoint(config, tensors, read_tokenizer_files(home), str(path), step)
     check_tensors(checkpoint)
     return checkpoint
+
+
+def read_tokenizer_files(directory: Path) -> dict[str, bytes]:
+    """Every file in `directory` that a tokenizer is read from, by name."""
+    return {name: (directory / name).read_bytes() for name in TOKENIZER_FILES if (directory / name).is_file()}
 
 
 def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
@@ -131,30 +136,32 @@ def read_config(path: Path) -> ModelConfig:
     activation = stored.get("activation_function", "gelu_new")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise FormatError(path, None, f"activation_function is {activation!r}; known are {', '.join(ACTIVATIONS)}")
+    try:
+        return _converted(stored, ACTIVATIONS[activation])
+    except (ConfigError, TypeError, ValueError) as error:
+        raise FormatError(path, None, str(error)) from None
 
+
+def _converted(stored: Mapping[str, Any], activation: Activation) -> ModelConfig:
     def whole(*names: str, default: int) -> int:
         value = next((stored[name] for name in names if stored.get(name) is not None), default)
-        if type(value) is not int:
-            raise FormatError(path, None, f"{names[0]} is {value!r}; expected a whole number")
+        require(type(value) is int, f"{names[0]} is {value!r}; expected a whole number")
         return value
 
     width = whole("n_embd", default=768)
-    try:
-        return ModelConfig(
-            vocab_size=whole("vocab_size", "n_vocab", default=50257),
-            window=whole("n_positions", "n_ctx", default=1024),
-            width=width,
-            layers=whole("n_layer", default=12),
-            heads=whole("n_head", default=12),
-            inner_width=whole("n_inner", default=4 * width),
-            activation=ACTIVATIONS[activation],
-            tied_head=stored.get("tie_word_embeddings") is not False,
-            norm_epsilon=float(stored.get("layer_norm_epsilon", 1e-5)),
-            scale_attention=stored.get("scale_attn_weights") is not False,
-            scale_attention_by_layer=stored.get("scale_attn_by_inverse_layer_idx") is True,
-        )
-    except (ConfigError, TypeError, ValueError) as error:
-        raise FormatError(path, None, str(error)) from None
+    return ModelConfig(
+        vocab_size=whole("vocab_size", "n_vocab", default=50257),
+        window=whole("n_positions", "n_ctx", default=1024),
+        width=width,
+        layers=whole("n_layer", default=12),
+        heads=whole("n_head", default=12),
+        inner_width=whole("n_inner", default=4 * width),
+        activation=activation,
+        tied_head=stored.get("tie_word_embeddings") is not False,
+        norm_epsilon=float(stored.get("layer_norm_epsilon", 1e-5)),
+        scale_attention=stored.get("scale_attn_weights") is not False,
+        scale_attention_by_layer=stored.get("scale_attn_by_inverse_layer_idx") is True,
+    )
 
 
 def _open_weights(directory: Path) -> dict[str, LazyTensor]:

@@ -120,6 +120,8 @@ class Generator:
         logprobs: int = 0,
     ) -> Iterator[Piece]:
         """As `generate`, but everything as it comes, the samples interleaved. Closing the iterator cancels the rest."""
+        if samples < 1 or logprobs < 0:
+            raise RequestError(f"{samples} samples and {logprobs} alternatives were asked; at least 1 and 0 are needed")
         sampling, stop = self._settled(sampling or SamplingConfig()), stop or StopConfig()
         assert sampling.seed is not None
         ids = tuple(self.tokenizer.encode(prompt or "")) or (self.tokenizer.end_id,)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpt2kit.config.sampling import SamplingConfig
-from gpt2kit.errors import RequestError
+from gpt2kit.errors import Gpt2kitError, RequestError
 from gpt2kit.generate.filters import (
     ids_completing_ngram,
     keep_min_p,
@@ -59,16 +59,16 @@ def choose(logits_RV: np.ndarray, states: Sequence[RowState]) -> Choice:
     Returns:
         ids (int64) and log-probabilities (float64), shape (rows,). A row's choice depends on nothing but that row.
     """
+    sums_R = _log_sum_exp(logits_RV)  # first of all: it refuses what is no number
     ids_R = np.array(
         [_choose_one(logits_V, state) for logits_V, state in zip(logits_RV, states, strict=True)], np.int64
     )
-    return Choice(ids_R, logprobs_of(logits_RV, ids_R))
+    return Choice(ids_R, _logits_of(logits_RV, ids_R) - sums_R)
 
 
 def logprobs_of(logits_RV: np.ndarray, ids_R: np.ndarray) -> np.ndarray:
     """Log-probabilities (float64, shape (rows,)) that the model gives these ids, one a row."""
-    chosen_R = np.take_along_axis(logits_RV, ids_R[:, None], axis=-1)[:, 0]
-    return chosen_R.astype(np.float64) - _log_sum_exp(logits_RV)
+    return np.asarray(_logits_of(logits_RV, ids_R) - _log_sum_exp(logits_RV))
 
 
 def alternatives(logits_V: np.ndarray, count: int) -> tuple[tuple[int, float], ...]:
@@ -89,8 +89,14 @@ def uniform(seed: int, sample: int, position: int) -> float:
     return float(int(bits) >> 11) * 2.0**-53
 
 
+def _logits_of(logits_RV: np.ndarray, ids_R: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(logits_RV, ids_R[:, None], axis=-1)[:, 0].astype(np.float64)
+
+
 def _log_sum_exp(logits_RV: np.ndarray) -> np.ndarray:
     top_R = logits_RV.max(axis=-1)
+    if not np.isfinite(top_R).all():
+        raise Gpt2kitError("the model's logits are not numbers; look for NaN with: gpt2 inspect MODEL --tensors")
     sums_R = np.exp(logits_RV - top_R[:, None]).sum(axis=-1, dtype=np.float64)
     return np.asarray(top_R + np.log(sums_R))
 

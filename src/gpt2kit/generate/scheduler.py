@@ -133,9 +133,15 @@ class Scheduler:
             self._running.append(running)
 
     def _think(self) -> None:
-        rows = [Row(running.slot, self._next_ids(running)) for running in self._running]
-        logits_RV = self._engine.step(rows)
-        choice = choose(logits_RV, [_state(running) for running in self._running])
+        try:
+            logits_RV = self._engine.step([Row(running.slot, self._next_ids(running)) for running in self._running])
+            choice = choose(logits_RV, [_state(running) for running in self._running])
+        except BaseException:
+            # What the slots hold now is unknown, so the whole batch is given up.
+            for running in self._running:
+                self._engine.truncate(running.slot, 0)
+            self._running.clear()
+            raise
         for running, logits_V, id, logprob in zip(
             list(self._running), logits_RV, choice.ids_R.tolist(), choice.logprobs_R.tolist(), strict=True
         ):

@@ -18,7 +18,7 @@ EXTRAS = {  # package: (extra, what it is for)
     "matplotlib": ("train", "the picture of a run's loss"),
     "tokenizers": ("tokenizers", "learning a vocabulary"),
 }
-LOW_DISK_BYTES = 2 * 10**9  # one 124M run with two snapshots and their optimizer states takes 4.5 GB
+LOW_DISK_BYTES = 5 * 10**9  # a 124M run with three snapshots and their optimizer states takes 4.5 GB
 
 
 @dataclass(frozen=True)

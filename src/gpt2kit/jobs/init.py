@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpt2kit.checkpoint import TOKENIZER_FILES, Checkpoint
+from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.limits import require
 from gpt2kit.config.model import SIZES
 from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.formats import huggingface
 from gpt2kit.model.initial import initial_checkpoint
 from gpt2kit.progress import Report, silent
-from gpt2kit.tokenizer.byte_level import ByteLevelBPE
-from gpt2kit.tokenizer.vocabulary import read_vocabulary
+from gpt2kit.tokenizer.open import open_tokenizer
 
 
 def init(size: str, tokenizer: Path, output: Path, *, seed: int = 0, report: Report = silent) -> Checkpoint:
@@ -31,8 +30,8 @@ def init(size: str, tokenizer: Path, output: Path, *, seed: int = 0, report: Rep
         raise FormatError(
             tokenizer, None, "no such directory; learn a vocabulary with: gpt2 tokenizer train FILES -o DIR"
         )
-    files = {name: (tokenizer / name).read_bytes() for name in TOKENIZER_FILES if (tokenizer / name).is_file()}
-    vocab_size = ByteLevelBPE(read_vocabulary(files, str(tokenizer))).vocab_size
+    files = huggingface.read_tokenizer_files(tokenizer)
+    vocab_size = open_tokenizer(files, str(tokenizer)).vocab_size
     checkpoint = initial_checkpoint(SIZES[size].config(vocab_size), files, seed)
     huggingface.write(checkpoint, output, report)
     return checkpoint

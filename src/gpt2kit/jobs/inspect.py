@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.progress import Progress, Report, silent
-from gpt2kit.resolve import open_checkpoint
 
 
 @dataclass(frozen=True)
@@ -23,11 +21,6 @@ class TensorFigures:
     deviation: float
     not_finite: int
     """How many values are NaN or infinite: should be none."""
-
-
-def inspect(model: str | Path) -> Checkpoint:
-    """The checkpoint that `model` names, its tensors unread."""
-    return open_checkpoint(model)
 
 
 def tensor_figures(checkpoint: Checkpoint, report: Report = silent) -> list[TensorFigures]:

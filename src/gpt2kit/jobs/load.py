@@ -7,8 +7,7 @@ from pathlib import Path
 from gpt2kit.generate.generator import Generator
 from gpt2kit.generate.select import DeviceName, EngineName, open_engine
 from gpt2kit.resolve import open_checkpoint
-from gpt2kit.tokenizer.byte_level import ByteLevelBPE
-from gpt2kit.tokenizer.vocabulary import read_vocabulary
+from gpt2kit.tokenizer.open import open_tokenizer
 
 
 def load(
@@ -27,5 +26,5 @@ def load(
         FormatError, WeightMismatch: what answers is damaged or incomplete.
     """
     checkpoint = open_checkpoint(model)
-    tokenizer = ByteLevelBPE(read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin))
+    tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
     return Generator(checkpoint, tokenizer, open_engine(checkpoint, engine, device, slots))

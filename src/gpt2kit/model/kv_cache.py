@@ -16,10 +16,10 @@ from gpt2kit.config.model import ModelConfig
 class KeyValueCache:
     """Room for `rows` sequences of up to `window` positions, every layer. Zeros until written: masked is not unread."""
 
-    def __init__(self, config: ModelConfig, rows: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, config: ModelConfig, rows: int, device: torch.device) -> None:
         shape = (rows, config.heads, config.window, config.head_width)
-        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
-        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
+        self.keys = [torch.zeros(shape, device=device) for _ in range(config.layers)]
+        self.values = [torch.zeros(shape, device=device) for _ in range(config.layers)]
 
     def copy_row(self, source: int, target: int, length: int) -> None:
         """Make the first `length` positions of row `target` those of row `source`."""

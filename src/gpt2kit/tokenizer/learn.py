@@ -21,38 +21,45 @@ def learn_vocabulary(texts: Iterable[str], vocab_size: int) -> dict[str, bytes]:
     """
     if vocab_size < SMALLEST:
         raise ConfigError(f"a byte-level vocabulary has at least {SMALLEST} tokens, got {vocab_size}")
+    merges = _learn_merges(texts, vocab_size)
+    tokens = [*BYTE_OF, *(left + right for left, right in merges), END]
+    return _files({token: id for id, token in enumerate(tokens)}, merges)
+
+
+def _learn_merges(texts: Iterable[str], vocab_size: int) -> list[tuple[str, str]]:
     try:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     except ImportError:
         raise MissingExtra("learning a vocabulary", "tokenizers") from None
 
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1, min_frequency=2, initial_alphabet=sorted(BYTE_OF), show_progress=False
-    )
     texts = filter(None, texts)
     first = next(texts, "")
     if not first:
         raise DataError("nothing to learn a vocabulary from: the text is empty")
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1, min_frequency=2, initial_alphabet=list(BYTE_OF), show_progress=False
+    )
     learner.train_from_iterator(chain([first], texts), trainer=trainer)
-    merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
+    return [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
 
-    tokens = [*BYTE_OF, *(left + right for left, right in merges), END]
-    ids = {token: id for id, token in enumerate(tokens)}
+
+def _files(ids: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, bytes]:
+    """The vocabulary as OpenAI's programs read it, and as transformers does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
     whole = Tokenizer(models.BPE(vocab=ids, merges=merges))
     whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     whole.decoder = decoders.ByteLevel()
     whole.post_processor = processors.ByteLevel(trim_offsets=False)
     whole.add_special_tokens([END])
     merge_lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
+    settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}
+    settings |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
     return {
         "vocab.json": json.dumps(ids, ensure_ascii=False).encode(),
         "merges.txt": ("\n".join(merge_lines) + "\n").encode(),
         "tokenizer.json": whole.to_str(pretty=True).encode(),
-        "tokenizer_config.json": json.dumps(
-            {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}
-            | dict.fromkeys(("bos_token", "eos_token", "unk_token"), END),
-            indent=2,
-        ).encode(),
+        "tokenizer_config.json": json.dumps(settings, indent=2).encode(),
     }

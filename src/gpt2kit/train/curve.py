@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from gpt2kit.atomic import replacing
-from gpt2kit.errors import MissingExtra
 from gpt2kit.runs import Run
 
 
 def draw_curve(run: Run) -> None:
     """Draw metrics.jsonl to loss.png in the run's directory."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtra("drawing the curve", "train") from None
+    from matplotlib.figure import Figure  # slow to load, and wanted once
+
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     learnt, held_out = run.metrics("train"), run.metrics("validation")

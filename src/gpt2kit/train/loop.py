@@ -20,8 +20,6 @@ from gpt2kit.train.optimizer import adamw
 from gpt2kit.train.schedule import learning_rate
 from gpt2kit.train.snapshot import freeze, wake_optimizer
 
-VALIDATION_WINDOWS = 16  # windows judged at once
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -46,6 +44,7 @@ class Trainer:
         self.optimizer = adamw(network, config)
         self.step = 0
         self.values: dict[str, float] = {}
+        self.validated = 0  # the step of the newest validation
         self.best: float | None = None  # lowest validation loss of any snapshot
 
     def resume(self, step: int) -> None:
@@ -62,17 +61,21 @@ class Trainer:
         while self.step < self.config.steps and not interrupted:
             with naming_exhaustion("take a smaller batch_size or window; the last snapshot is whole"):
                 self._step()
-            interrupted = stop_asked() and self.step < self.config.steps
-            last = interrupted or self.step == self.config.steps
-            saving = self.step % self.config.save_every == 0 or last
-            if self.step % self.config.validate_every == 0 or saving:
-                self._validate()
-            if self.step % self.config.print_every == 0 or self.step == 1 or last:
+                interrupted = stop_asked() and self.step < self.config.steps
+                saving = self._due(self.config.save_every)
+                if self._due(self.config.validate_every) or (saving and not interrupted):
+                    self._validate()
+            speaking = self._due(self.config.print_every) or self.step == 1 or interrupted
+            if speaking:
                 self.run.log({"event": "train", "step": self.step, "time": time.time(), **self.values})
-                self.report(Progress("train", self.step, self.config.steps, "step", dict(self.values)))
-            if saving:
+            if saving or interrupted:
                 self._save()
+            if speaking:  # after the save, so that whoever listens knows when nothing is left to save
+                self.report(Progress("train", self.step, self.config.steps, "step", dict(self.values)))
         return Outcome(self.step, self.values["loss"], self.values.get("validation_loss"), interrupted)
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.config.steps
 
     def _step(self) -> None:
         started = time.perf_counter()
@@ -106,14 +109,15 @@ class Trainer:
         if self.validate is None:
             return
         total, tokens = 0.0, 0
-        for batch in consecutive_batches(self.validate, VALIDATION_WINDOWS):
+        for batch in consecutive_batches(self.validate, self.config.batch_size):
             total += self._loss(batch).item() * batch.targets_BT.size
             tokens += batch.targets_BT.size
         self.values["validation_loss"] = total / tokens
+        self.validated = self.step
         self.run.log({"event": "validation", "step": self.step, "time": time.time(), "loss": total / tokens})
 
     def _save(self) -> None:
-        loss = self.values.get("validation_loss")
+        loss = self.values.get("validation_loss") if self.validated == self.step else None
         best = loss is not None and (self.best is None or loss < self.best)
         self.best = loss if best else self.best
         state = {"values": self.values, "best_validation_loss": self.best}

@@ -35,7 +35,7 @@ def wake_optimizer(network: GPT2, optimizer: torch.optim.Optimizer, directory: P
     """Give `optimizer` the moments that `freeze` wrote after `step` steps."""
     stored = open_tensors(directory / OPTIMIZER)
     for name, parameter in network.named_parameters():
-        state: dict[str, Any] = {"step": torch.tensor(float(step))}
+        state: dict[str, Any] = {"step": torch.tensor(float(step), device=parameter.device)}
         for moment in MOMENTS:
             state[moment] = _restored(stored, f"{moment}.{name}", parameter, directory)
         optimizer.state[parameter] = state
