@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 
 import numpy as np
+
+from gpt2kit.jobs.doctor import instruction_sets
 
 PROBE_BYTES = 500_000_000
 
@@ -42,6 +46,12 @@ def in_turn(ours: Callable[[int], float], peer: Callable[[int], float], unit: st
 
 def heading(title: str) -> None:
     """Say what is measured, when and on what."""
-    print(
-        f"{title}\n  {date.today()}, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
-    )
+    print(f"{title}\n  {date.today()}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+
+
+def processor() -> str:
+    """The processor's name and its vector instructions as numpy found them."""
+    names = Path("/proc/cpuinfo")
+    lines = names.read_text("utf-8").splitlines() if names.exists() else []
+    name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name} ({instruction_sets()})"
