@@ -143,7 +143,11 @@ def _adjusted(logits_V: np.ndarray, state: RowState) -> np.ndarray:
 
 def _filtered(logits_V: np.ndarray, sampling: SamplingConfig) -> tuple[np.ndarray, np.ndarray]:
     """Candidate ids and their logits after temperature and the filters of the chain."""
-    candidates_C = np.flatnonzero(logits_V > -np.inf)
+    kept_V = logits_V > -np.inf
+    if sampling.top_k and not (sampling.chain == "nshepperd" and sampling.top_p > 0):
+        # Before the temperature, which keeps the order: the same tokens, and few are left to scale.
+        kept_V &= keep_top_k(logits_V, sampling.top_k)
+    candidates_C = np.flatnonzero(kept_V)
     with np.errstate(over="ignore"):  # a temperature next to 0 leaves the likeliest alone
         logits_C = (logits_V[candidates_C].astype(np.float64) - logits_V.max()) / sampling.temperature
 
@@ -151,9 +155,6 @@ def _filtered(logits_V: np.ndarray, sampling: SamplingConfig) -> tuple[np.ndarra
         nonlocal candidates_C, logits_C
         candidates_C, logits_C = candidates_C[keep_C], logits_C[keep_C]
 
-    replaces_top_k = sampling.chain == "nshepperd" and sampling.top_p > 0
-    if sampling.top_k and not replaces_top_k:
-        narrow(keep_top_k(logits_C, sampling.top_k))
     if sampling.chain == "openai":
         narrow(keep_top_p_openai(logits_C, sampling.top_p))
     elif sampling.chain == "gpt2-ml":
