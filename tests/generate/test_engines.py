@@ -8,12 +8,25 @@ from hypothesis import strategies as st
 from gpt2kit.formats import huggingface
 from gpt2kit.generate.engine import Row
 from gpt2kit.generate.reference import ReferenceEngine
-from gpt2kit.generate.torch_engine import TorchEngine
+from gpt2kit.generate.torch_engine import BATCH_SLOTS, TorchEngine
 
 CLOSE = 1e-4
 
 
-@pytest.fixture(scope="module", params=[ReferenceEngine, TorchEngine], ids=["reference", "torch"])
+def torch_for_batches(checkpoint, slots=BATCH_SLOTS):
+    """With so many slots its matrices lie otherwise in memory."""
+    return TorchEngine(checkpoint, max(slots, BATCH_SLOTS))
+
+
+def torch_for_few(checkpoint, slots=2):
+    return TorchEngine(checkpoint, min(slots, BATCH_SLOTS - 1))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[ReferenceEngine, torch_for_few, torch_for_batches],
+    ids=["reference", "torch", "torch for batches"],
+)
 def open_engine(request):
     """Makes an engine of each kind from a checkpoint."""
     return request.param

