@@ -212,7 +212,7 @@ def test_the_whole_window_can_be_used(engine, ids, logits_TV):
     close(engine.step([Row(0, ids[55:])]), logits_TV[55:])
 
 
-@pytest.mark.parametrize("row", [Row(0, [1] * 57), Row(0, []), Row(4, [1])], ids=["too long", "empty", "no such slot"])
+@pytest.mark.parametrize("row", [Row(0, [1] * 57), Row(0, []), Row(8, [1])], ids=["too long", "empty", "no such slot"])
 def test_a_mistake_of_the_caller_is_noticed(engine, row):
     with pytest.raises(AssertionError):
         engine.step([row])
