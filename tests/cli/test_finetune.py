@@ -35,7 +35,7 @@ def test_without_held_out_text_there_is_no_validation_loss(gpt2, model):
 def test_a_finished_run_says_that_there_is_nothing_to_do(gpt2, model):
     _, first, _ = gpt2("finetune", "text.txt", "--model", model, *SMALL)
     status, out, _ = gpt2("finetune", "text.txt", "--model", model, *SMALL)
-    assert (status, out) == (0, f"{first}nothing to do: all 4 steps are done; ask for more with --steps\n")
+    assert (status, out) == (0, f"{first}nothing to do: 4 steps are done, 4 were asked; ask for more with --steps\n")
 
 
 def test_a_runs_own_settings_go_on_with_it(gpt2, model):

@@ -63,5 +63,6 @@ class Finetune:
             print(f"to go on: gpt2 finetune --config {run.directory / 'run.toml'}")
             return 130
         if not run.new_steps:
-            print(f"nothing to do: all {run.step:,} steps are done; ask for more with --steps")
+            asked = f"{self.training.steps:,} were asked"
+            print(f"nothing to do: {run.step:,} steps are done, {asked}; ask for more with --steps")
         return 0
