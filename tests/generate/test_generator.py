@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import PromptTooLong, RequestError, WeightMismatch
+from gpt2kit.errors import Gpt2kitError, OutOfMemory, PromptTooLong, RequestError, WeightMismatch
 from gpt2kit.generate.engine import Row
 from gpt2kit.generate.generator import Generator
 from gpt2kit.generate.reference import ReferenceEngine
@@ -333,3 +333,33 @@ def test_a_generator_closes_its_engine_on_the_way_out(small_checkpoint, tokenize
     with Generator(small_checkpoint, tokenizer, Closable(small_checkpoint)) as generator:
         assert not generator.engine.closed
     assert generator.engine.closed
+
+
+class FailsOnce(ReferenceEngine):
+    """Runs out of memory at its third step."""
+
+    steps = 0
+
+    def step(self, rows):
+        self.steps += 1
+        if self.steps == 3:
+            raise OutOfMemory("at the third step")
+        return super().step(rows)
+
+
+def test_a_text_hears_of_a_fault_that_met_its_neighbour(writer):
+    """The second waits for the first, so it is the second that asks for the step that fails."""
+    generator = writer(FailsOnce)
+    first, second = (generator.pieces(PROMPT, sampling=SEEDED, stop=LONG) for _ in range(2))
+    next(first)
+    with pytest.raises(OutOfMemory):
+        next(second)
+    with pytest.raises(Gpt2kitError, match="this text was given up"):
+        list(first)
+
+
+def test_after_a_fault_the_next_text_is_whole(writer, eight_alone):
+    generator = writer(FailsOnce)
+    with pytest.raises(OutOfMemory):
+        generator.generate(PROMPT, sampling=SEEDED, stop=LONG)
+    assert generator.generate(PROMPT, sampling=SEEDED, stop=LONG) == eight_alone[:1]

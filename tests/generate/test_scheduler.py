@@ -342,5 +342,6 @@ def test_after_a_fault_the_next_request_finds_free_slots():
     with pytest.raises(Gpt2kitError):
         scheduler.step()
     assert not any(engine.held.values())
+    assert [event.reason for event in scheduler.step()] == ["failed"]
     ticket = scheduler.submit(request(7, max_new_tokens=2))
     assert told(run(scheduler), ticket) == ([8, 9], "length")

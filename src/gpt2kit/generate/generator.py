@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import RequestError, WeightMismatch
+from gpt2kit.errors import Gpt2kitError, RequestError, WeightMismatch
 from gpt2kit.generate.engine import Engine
 from gpt2kit.generate.scheduler import Done, Event, Request, Scheduler, Ticket, Token
 from gpt2kit.generate.score import Scores, score
@@ -165,6 +165,8 @@ class Generator:
             event = inbox.popleft()
             if isinstance(event, Done):
                 del growing[ticket], self._inbox[ticket]
+                if event.reason == "failed":
+                    raise Gpt2kitError("this text was given up, for thinking failed while it was being written")
                 yield sample.last_piece("length" if event.reason == "length" else "stop", seed)
                 return
             if sample.stream.stopped:

@@ -16,7 +16,7 @@ from gpt2kit.errors import PromptTooLong, RequestError
 from gpt2kit.generate.engine import Engine, Row
 from gpt2kit.generate.sampling import RowState, alternatives, choose
 
-Reason = Literal["stop", "length", "cancelled"]
+Reason = Literal["stop", "length", "cancelled", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,8 @@ class Scheduler:
             choice = choose(logits_RV, [_state(running) for running in self._running])
         except BaseException:
             # What the slots hold now is unknown, so the whole batch is given up.
-            for running in self._running:
-                self._engine.truncate(running.slot, 0)
-            self._running.clear()
+            for running in list(self._running):
+                self._finish(running, "failed")
             raise
         for running, logits_V, id, logprob in zip(
             list(self._running), logits_RV, choice.ids_R.tolist(), choice.logprobs_R.tolist(), strict=True
