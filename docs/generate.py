@@ -13,11 +13,18 @@ from pathlib import Path
 
 from gpt2kit.cli.main import COMMANDS, main
 from gpt2kit.config.model import ModelConfig
+from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.config.training import TrainingConfig
 
 DOCS = Path(__file__).parent
-SECTIONS = {"sampling": SamplingConfig, "stop": StopConfig, "training": TrainingConfig, "model": ModelConfig}
+SECTIONS = {
+    "reading": ReadingConfig,
+    "training": TrainingConfig,
+    "sampling": SamplingConfig,
+    "stop": StopConfig,
+    "model": ModelConfig,
+}
 
 
 def help_text(name: str) -> str:
@@ -42,8 +49,8 @@ def config_page() -> str:
     """docs/config.md."""
     parts = [
         "# Settings",
-        "Made by `make docs` from the code. In a TOML file for `--config` the tables are `[sampling]`, `[stop]` and "
-        "`[training]`; the model's own settings are kept in its config.json under Hugging Face's names.",
+        "Made by `make docs` from the code. In a TOML file for `--config` the tables are `[reading]`, `[training]`, "
+        "`[sampling]` and `[stop]`; the model's own settings are kept in its config.json under Hugging Face's names.",
     ]
     for section, kind in SECTIONS.items():
         rows = [f"| `{name}` | {default} | {text} |" for name, default, text in fields_of(kind)]

@@ -42,7 +42,7 @@ def test_type_checkers_may_look_inside():
 @pytest.mark.parametrize(
     "function",
     [
-        *(gpt2kit.load, gpt2kit.finetune, gpt2kit.evaluate, gpt2kit.open_checkpoint),
+        *(gpt2kit.load, gpt2kit.encode, gpt2kit.finetune, gpt2kit.evaluate, gpt2kit.open_checkpoint),
         *(gpt2kit.Generator.generate, gpt2kit.Generator.stream, gpt2kit.Generator.score, gpt2kit.Generator.pieces),
     ],
     ids=lambda function: function.__qualname__,

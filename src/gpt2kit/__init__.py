@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gpt2kit.config.training import TrainingConfig
     from gpt2kit.errors import Gpt2kitError
     from gpt2kit.generate.generator import Completion, Generator
+    from gpt2kit.jobs.encode import encode
     from gpt2kit.jobs.evaluate import evaluate
     from gpt2kit.jobs.finetune import finetune
     from gpt2kit.jobs.load import load
@@ -31,6 +32,7 @@ _HOMES = {
     "StopConfig": "gpt2kit.config.sampling",
     "Tokenizer": "gpt2kit.tokenizer.protocol",
     "TrainingConfig": "gpt2kit.config.training",
+    "encode": "gpt2kit.jobs.encode",
     "evaluate": "gpt2kit.jobs.evaluate",
     "finetune": "gpt2kit.jobs.finetune",
     "load": "gpt2kit.jobs.load",
@@ -47,6 +49,7 @@ __all__ = [
     "StopConfig",
     "Tokenizer",
     "TrainingConfig",
+    "encode",
     "evaluate",
     "finetune",
     "load",

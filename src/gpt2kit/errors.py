@@ -9,7 +9,8 @@ Gpt2kitError
 ├── MissingExtra           an optional package is not installed
 ├── DownloadError          network trouble, or the hash did not match
 ├── DataError              a text to learn from cannot be used
-├── RunLocked              another process is training this run
+├── RunLocked              another process is training this run, or encoding into this place
+├── DiskFull               there is no room for what must be written
 ├── OutOfMemory            the model or the batch does not fit
 └── RequestError           somebody asked for something we refuse
     ├── PromptTooLong      ... more tokens than the window holds
@@ -71,7 +72,11 @@ class DataError(Gpt2kitError):
 
 
 class RunLocked(Gpt2kitError):
-    """Another process is training this run."""
+    """Another process is training this run, or encoding into this place."""
+
+
+class DiskFull(Gpt2kitError):
+    """There is no room for what must be written; what was there before is whole."""
 
 
 class OutOfMemory(Gpt2kitError):

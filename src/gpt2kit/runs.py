@@ -6,9 +6,11 @@ checkpoint/run1/                 a model directory: every command that takes a m
     run.toml                     the resolved settings
     counter                      the newest step, a line
     metrics.jsonl                one object a line: {"event", "step", "time", ...}
-    loss.png  samples/  lock
+    loss.png  lock
+    samples/samples-2000         what the model wrote at a step
+    tokens/                      the encoded text, where it did not come encoded already
     latest  best                 the name of a step directory, a line each
-    steps/000002000/             model.safetensors, optimizer.safetensors, state.json
+    steps/000002000/             model.safetensors, optimizer.safetensors, state.json (which knows their checksums)
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +30,10 @@ from filelock import FileLock, Timeout
 
 from gpt2kit.atomic import replace_bytes, sync_directory
 from gpt2kit.errors import ConfigError, FormatError, ModelNotFound, RunLocked
+from gpt2kit.json_object import parse_object
 
 RUNS = Path("checkpoint")
+SAMPLES = Path("samples")
 MODEL = "model.safetensors"
 STATE = "state.json"
 NAME = re.compile(r"[\w.-]+")
@@ -62,6 +68,8 @@ class Run:
         try:
             yield
         finally:
+            if [place.name for place in self.directory.iterdir()] == ["lock"]:  # nothing came of it
+                shutil.rmtree(self.directory, ignore_errors=True)
             lock.release()
 
     def steps(self) -> list[int]:
@@ -77,6 +85,32 @@ class Run:
         """The step with the lowest validation loss, or None if nothing was validated."""
         return self._pointer("best")
 
+    def newest_sound(self) -> tuple[int | None, list[str]]:
+        """The newest step whose files are what was saved, not after `latest`; and what is wrong with newer ones."""
+        damage: list[str] = []
+        newest = self.latest()
+        if newest is not None and newest not in self.steps():
+            damage.append(f"{self._place(newest)}: the newest step is not there")
+        for step in reversed([step for step in self.steps() if step <= (newest or 0)]):
+            try:
+                self.check(step)
+            except FormatError as error:
+                damage.append(str(error))
+            else:
+                return step, damage
+        return None, damage
+
+    def check(self, step: int) -> None:
+        """Read a step's files through. Raises FormatError where one is not what was saved."""
+        files = self.state(step).get("files")
+        if not isinstance(files, dict):
+            raise FormatError(self._place(step) / STATE, None, "knows no checksums of the step's files")
+        for name, saved in files.items():
+            path = self.step_directory(step) / str(name)
+            found = _fingerprint(path) if path.is_file() else None
+            if found != saved:
+                raise FormatError(path, None, f"torn or changed since it was saved: found {found}, expected {saved}")
+
     def step_directory(self, step: int) -> Path:
         """Where a step lies. Raises ModelNotFound for a step that was not kept."""
         directory = self._place(step)
@@ -88,11 +122,7 @@ class Run:
     def state(self, step: int) -> dict[str, Any]:
         """What `saving` was told about a step."""
         path = self.step_directory(step) / STATE
-        try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise FormatError(path, None, f"not JSON: {error}") from None
-        return dict(state)
+        return parse_object(path.read_bytes(), path)
 
     @contextmanager
     def saving(self, step: int, state: Mapping[str, Any], *, best: bool, keep: int) -> Iterator[Path]:
@@ -107,7 +137,10 @@ class Run:
         try:
             yield partial
             length = self._metrics_bytes()
-            replace_bytes(partial / STATE, json.dumps({**state, "step": step, "metrics_bytes": length}).encode())
+            files = {path.name: _fingerprint(path) for path in sorted(partial.iterdir())}
+            best_step = step if best else self.best()
+            whole = {**state, "step": step, "best_step": best_step, "metrics_bytes": length, "files": files}
+            replace_bytes(partial / STATE, json.dumps(whole).encode())
             shutil.rmtree(place, ignore_errors=True)
             os.replace(partial, place)
         finally:
@@ -116,10 +149,41 @@ class Run:
         self._publish(place, best)
         self._prune(keep)
 
+    def set_aside(self) -> Path | None:
+        """Move all that was trained to a directory beside this one, and begin again. None if there was nothing."""
+        if self.latest() is None:
+            shutil.rmtree(self.directory / "steps", ignore_errors=True)  # at most a first step that a kill cut off
+            return None
+        taken = (self.directory.with_name(f"{self.name}-{number}") for number in count(1))
+        place = next(path for path in taken if not path.exists())
+        place.mkdir()
+        left = {path.name for path in self.directory.iterdir()} - {"lock", "tokens"}  # learnt from next
+        for name in sorted(left, key=lambda name: name == "latest"):  # last: before, there is something to set aside
+            os.replace(self.directory / name, place / name)
+        return place
+
+    def save_sample(self, step: int, text: str, samples: Path = SAMPLES) -> None:
+        """Keep what the model wrote, here and in samples/<run>/samples-<step>, where the old tools put it."""
+        for directory in (self.directory / "samples", samples / self.name):
+            directory.mkdir(parents=True, exist_ok=True)
+            replace_bytes(directory / f"samples-{step}", text.encode())
+
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one event to metrics.jsonl."""
         with self.metrics_path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(dict(event)) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Forget what came after a step, to go on from there."""
+        state = self.state(step)
+        if step != self.latest():  # first: after a crash from here on, a resume comes here again
+            self._publish(self._place(step), best=False)
+        self.cut_metrics(state["metrics_bytes"])
+        if (self.best() or 0) > step:
+            if (before := state["best_step"]) in self.steps():
+                replace_bytes(self.directory / "best", f"{self._place(before).name}\n".encode())
+            else:
+                (self.directory / "best").unlink()
 
     def cut_metrics(self, length: int) -> None:
         """Forget events after the snapshot that a resume starts from."""
@@ -178,4 +242,17 @@ class Run:
         newest = self.latest() or 0
         kept = [step for step in self.steps() if step <= newest][-keep:]
         for step in set(self.steps()) - {*kept, self.best()}:
-            shutil.rmtree(self._place(step))
+            (self._place(step) / STATE).unlink()  # first: what a kill leaves of a step is none, and goes next time
+        for place in (self.directory / "steps").iterdir():
+            half = place.name.isdecimal() and not (place / STATE).is_file()
+            if half or place.name.endswith(".partial"):
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def _fingerprint(path: Path) -> list[int]:
+    """Length and CRC-32 of a file: enough to tell a torn one."""
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+        return [file.tell(), checksum]

@@ -2,6 +2,7 @@ import dataclasses
 import inspect
 import io
 import re
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -13,6 +14,7 @@ from gpt2kit import __version__
 from gpt2kit.cli.finetune import Finetune
 from gpt2kit.cli.generate import Generate
 from gpt2kit.cli.main import COMMANDS, parse
+from gpt2kit.config.training import TrainingConfig
 from gpt2kit.errors import ConfigError
 
 EVERY_COMMAND = pytest.mark.parametrize("name", COMMANDS)
@@ -44,7 +46,8 @@ def test_help_shows_every_option_with_its_default(gpt2, name):
         option = re.search(rf"--{setting.replace('_', '-')}[ ,]", flowing)
         assert option, f"{name} has no option {setting}"
         shown = re.search(r"\(default: (.*?)\)", flowing[option.end() :])
-        assert shown.group(1) == str(default), f"{setting} of {name}"
+        as_a_shell_takes_it = shlex.quote(default) if isinstance(default, str) else str(default)
+        assert shown.group(1) == as_a_shell_takes_it, f"{setting} of {name}"
 
 
 @EVERY_COMMAND
@@ -278,6 +281,67 @@ def test_a_wrong_file_of_options_is_refused(gpt2, options, text, said):
 def test_a_missing_file_of_options_is_refused():
     with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read"):
         parsed(Generate, "--config", "nowhere.toml")
+
+
+# --- presets, files and options: the later wins ---
+
+
+def learning(*words):
+    return parsed(Finetune, "a.txt", *words).training
+
+
+def test_a_preset_changes_what_it_names_and_nothing_else():
+    changed = {"step_in_backward": True, "clip_norm": 0.0, "recompute": True, "loss_chunk": 256, "accumulate": 1}
+    assert learning("--preset", "lean") == dataclasses.replace(TrainingConfig(), **changed)
+
+
+@pytest.mark.parametrize("how", [("--preset", "lean"), ("--preset=lean",)], ids=["two words", "one word"])
+def test_a_preset_may_be_named_with_an_equals_sign(how):
+    assert learning(*how).recompute
+
+
+def test_a_file_may_name_a_preset_and_the_command_line_another(options):
+    config = options('preset = "lean"')
+    assert learning(*config).recompute
+    assert not learning(*config, "--preset", "from-scratch").recompute
+
+
+def test_a_file_wins_over_the_preset_and_the_command_line_over_both(options):
+    words = ("--preset", "from-scratch", *options("[training]\nbatch-size = 3\nwindow = 32"))
+    assert (learning(*words).batch_size, learning(*words).window, learning(*words).optimizer) == (3, 32, "muon")
+    assert learning(*words, "--batch_size", "5").batch_size == 5
+
+
+@pytest.mark.parametrize(("given", "dropped"), [("epochs", "steps"), ("steps", "epochs")])
+def test_steps_on_the_command_line_drop_the_epochs_of_a_file_and_the_other_way_round(options, given, dropped):
+    training = learning(*options(f"[training]\n{dropped} = 7"), f"--{given}", "2")
+    assert (getattr(training, given), getattr(training, dropped)) == (2, None)
+
+
+def test_epochs_on_the_command_line_drop_the_steps_of_a_preset():
+    training = learning("--preset", "from-scratch", "--epochs", "2")
+    assert (training.epochs, training.steps) == (2, None)
+
+
+def test_epochs_in_a_file_drop_the_steps_of_a_preset(options):
+    training = learning("--preset", "from-scratch", *options("[training]\nepochs = 2"))
+    assert (training.epochs, training.steps, training.optimizer) == (2, None, "muon")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("preset = 'leen'", "no preset 'leen'; there are from-scratch, lean"),
+        ("preset = ['lean']", r"no preset \['lean'\]"),
+        ("preset = 'lean'\ntraining = 3", "training: found 3, expected TrainingConfig"),
+        ("preset = 'lean'\n[training]\nclip_norm = 1.0", "step_in_backward cannot clip"),
+        ("[training]\nsteps = 1\nepochs = 1.0", "steps and epochs say the same thing"),
+    ],
+    ids=["unknown", "a list", "no table", "against the preset", "rivals"],
+)
+def test_a_file_and_a_preset_that_do_not_fit_are_refused(options, text, said):
+    with pytest.raises(ConfigError, match=said):
+        learning(*options(text))
 
 
 # --- as a program ---

@@ -34,6 +34,13 @@ def test_where_the_end_is_not_known_there_is_none(capsys):
     assert shown(capsys, [Progress("encode", 1500, None, "character")]) == "encode 1,500 characters\n"
 
 
+def test_bytes_are_shown_in_millions(capsys):
+    values = {"megabytes_per_second": 24.56, "tokens": 3_500_000}
+    line = shown(capsys, [Progress("encode", 12_600_000, 12_600_000, "byte", values)])
+    assert line == "encode 12.6/12.6 MB  24.6 MB/s  3,500,000 tokens\n"
+    assert shown(capsys, [Progress("encode", 12_600_000, None, "byte")]) == "encode 12.6 MB\n"
+
+
 def test_plain_lines_come_now_and_then_and_at_the_end(capsys):
     """A hundred reports within a second: the first, for nothing was said for long, and the last."""
     lines = shown(capsys, [Progress("train", done, 100, "step") for done in range(1, 101)]).splitlines()

@@ -1,146 +1,292 @@
-from pathlib import Path
+import csv
+import gzip
+import json
+import sys
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gpt2kit.data.documents import Document, read_documents, read_text
-from gpt2kit.errors import DataError
+from gpt2kit.config.reading import ReadingConfig
+from gpt2kit.data.documents import decode_text, read_pieces, read_text, split_documents
+from gpt2kit.data.sources import find_sources
+from gpt2kit.errors import DataError, FormatError, MissingExtra
 
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A working directory of our own."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def write(place, content):
-    path = Path(place)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
-def sources(*inputs):
-    return [Path(document.source).as_posix() for document in read_documents(inputs)]
+def documents(*inputs, tokenizer=None, **options):
+    """Every document whole, as text or as a list of ids."""
+    whole, parts = [], []
+    for piece in read_pieces(find_sources(inputs), ReadingConfig(**options), tokenizer):
+        parts.append(piece.content)
+        if piece.ends_document:
+            whole.append("".join(parts) if isinstance(parts[0], str) else np.concatenate(parts).tolist())
+            parts = []
+    assert not parts, "the last piece ends a document"
+    return whole
 
 
-def test_a_file_is_one_document(here):
-    write("a.txt", "床前明月光\n".encode())
-    assert list(read_documents(["a.txt"])) == [Document("床前明月光\n", "a.txt")]
+# --- plain text ---
 
 
-def test_paths_and_strings_are_both_inputs(here):
+def test_a_file_is_one_document_line_ends_as_they_are(write):
+    write("a.txt", "\ufeff床前\r\n明月光\n\r")
+    assert documents("a.txt") == ["床前\r\n明月光\n\r"]
+
+
+def test_a_long_file_comes_in_pieces(write):
+    write("a.txt", b"0123456789" * 100_000)
+    pieces = list(read_pieces(find_sources(["a.txt"]), ReadingConfig()))
+    assert len(pieces) > 3
+    assert [piece.ends_document for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+
+
+def test_documents_are_read_one_at_a_time(write):
     write("a.txt", b"a")
-    assert [document.text for document in read_documents([Path("a.txt"), "a.txt"])] == ["a", "a"]
+    write("b.txt", b"\xff")
+    pieces = read_pieces(find_sources(["a.txt", "b.txt"]), ReadingConfig())
+    assert next(pieces).content == "a"
+    with pytest.raises(DataError, match=r"^b\.txt: not UTF-8"):
+        next(pieces)
 
 
-def test_a_directory_is_its_text_files_at_any_depth_in_order_of_name(here):
-    for name in ("d/z.txt", "d/b/c.md", "d/a.txt", "d/picture.png", "d/b/noise.json"):
-        write(name, b"text")
-    assert sources("d") == ["d/a.txt", "d/b/c.md", "d/z.txt"]
+def test_a_text_can_be_cut_into_documents(write):
+    write("a.txt", "one<|endoftext|>two\n<|endoftext|><|endoftext|>three")
+    assert documents("a.txt", split_on="<|endoftext|>") == ["one", "two\n", "three"]
 
 
-def test_a_file_named_by_hand_may_have_any_suffix(here):
-    write("poem.log", b"text")
-    assert sources("poem.log") == ["poem.log"]
+@given(text=st.text(st.sampled_from("aba|")), mark=st.sampled_from(["", "a", "ab", "aba", "||"]), cuts=st.data())
+def test_cutting_a_stream_is_cutting_the_whole(text, mark, cuts):
+    blocks, rest = [], text
+    while rest:
+        size = cuts.draw(st.integers(1, 4))
+        blocks.append(rest[:size])
+        rest = rest[size:]
+    found = [""]
+    for piece in split_documents(blocks, mark):
+        found[-1] += piece.content
+        found += [""] if piece.ends_document else []
+    expected = [part for part in (text.split(mark) if mark else [text]) if part]
+    assert found == [*expected, ""]
 
 
-def test_a_glob_is_every_file_it_matches_in_order_of_name(here):
-    for name in ("b1.txt", "a1.txt", "a2.txt", "a3.txt/inside.txt"):
-        write(name, b"text")
-    assert sources("a*.txt") == ["a1.txt", "a2.txt"]
+# --- JSON lines ---
 
 
-def test_a_glob_may_go_any_depth(here):
-    for name in ("x/a.txt", "x/y/b.txt"):
-        write(name, b"text")
-    assert sources("x/**/*.txt") == ["x/a.txt", "x/y/b.txt"]
+@given(texts=st.lists(st.text(min_size=1), min_size=1))
+def test_json_lines_are_read_as_json_reads_them(tmp_path_factory, texts):
+    path = tmp_path_factory.mktemp("json") / "a.jsonl"
+    lines = [json.dumps({"id": 1, "text": text}, ensure_ascii=number % 2 == 0) for number, text in enumerate(texts)]
+    path.write_text("\n".join(lines), encoding="utf-8", newline="")
+    assert documents(path) == texts
 
 
-def test_inputs_are_read_in_the_order_given(here):
-    for name in ("a.txt", "b.txt"):
-        write(name, b"text")
-    assert sources("b.txt", "a.txt") == ["b.txt", "a.txt"]
-
-
-def test_a_name_with_pattern_characters_is_a_name_first(here):
-    write("a[1].txt", b"text")
-    assert sources("a[1].txt") == ["a[1].txt"]
-
-
-def test_documents_are_read_one_at_a_time(here):
-    write("a.txt", b"a")
-    documents = read_documents(["a.txt", "missing.txt"])
-    assert next(documents).text == "a"
-
-
-def test_a_byte_order_mark_is_not_part_of_the_text(here):
-    write("a.txt", "\ufeffabc".encode())
-    assert read_text(Path("a.txt")) == "abc"
-
-
-def test_line_ends_stay_as_they_are(here):
-    write("a.txt", b"a\r\nb\nc\r")
-    assert read_text(Path("a.txt")) == "a\r\nb\nc\r"
+def test_the_key_of_a_json_line_is_a_choice_and_blank_lines_are_none(write):
+    write("a.jsonl", '\n{"body": "a"}\r\n  \n{"body": "", "n": 1}\n{"body": "b"}')
+    assert documents("a.jsonl", field="body") == ["a", "b"]
 
 
 @pytest.mark.parametrize(
-    ("content", "place", "byte"),
+    ("line", "problem"),
     [
-        (b"\xff", 0, "ff"),
-        ("ab中".encode() + b"\xc3(", 5, "c3"),
-        ("床前".encode("gbk"), 0, "b4"),
-        ("\ufeffab".encode() + b"\xfe", 5, "fe"),
+        ('{"text": ', "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('["text"]', "a JSON list, expected an object"),
+        ('{"body": 1, "title": 2}', "no key 'text'; found 'body', 'title'; name one: --field"),
+        ("{}", "no key 'text'; found none"),
+        ('{"text": 5}', "text is 5, expected a text"),
+        ('{"text": null}', "text is None, expected a text"),
+        ('{"text": "a\\ud83d"}', "half a character"),
     ],
-    ids=["first byte", "after a character", "another encoding", "after a byte order mark"],
+    ids=["cut off", "deep", "list", "other keys", "no keys", "number", "null", "half a character"],
 )
-def test_what_is_not_utf8_is_refused_with_its_place(here, content, place, byte):
-    write("a.txt", content)
-    with pytest.raises(DataError, match=rf"^a\.txt: not UTF-8 at byte {place} \({byte}\)"):
-        read_text(Path("a.txt"))
+def test_a_bad_json_line_is_named(write, line, problem):
+    write("a.jsonl", f'{{"text": "good"}}\n{line}\n')
+    with pytest.raises(DataError, match=rf"^a\.jsonl, line 2: {problem}"):
+        documents("a.jsonl")
 
 
-def test_a_binary_file_is_refused(here):
-    write("a.txt", b"abc\0def")
-    with pytest.raises(DataError, match=r"^a\.txt: looks binary \(a zero byte at 3\)"):
-        read_text(Path("a.txt"))
+def test_half_a_character_can_be_replaced(write):
+    write("a.jsonl", '{"text": "a\\ud83d"}\n{"text": "\\ude00b"}\n{"text": "\\ud83d\\ude00"}')
+    with pytest.warns(UserWarning, match="half characters in 2 lines"):
+        assert documents("a.jsonl", invalid_utf8="replace") == ["a�", "�b", "😀"]
 
 
-def test_utf16_is_refused(here):
-    write("a.txt", "text".encode("utf-16"))
-    with pytest.raises(DataError, match="binary"):
-        read_text(Path("a.txt"))
+# --- CSV ---
+
+CELLS = st.text(st.sampled_from("ab,;\"' \r\n中"))
+ROWS = st.lists(st.tuples(CELLS, CELLS), min_size=1)
 
 
-@pytest.mark.parametrize("content", [b"", "\ufeff".encode()], ids=["nothing", "only a byte order mark"])
-def test_an_empty_file_is_refused(here, content):
-    write("a.txt", content)
-    with pytest.raises(DataError, match=r"^a\.txt: the file is empty"):
-        read_text(Path("a.txt"))
+@given(rows=ROWS, column=st.integers(0, 1), line_end=st.sampled_from(["\r\n", "\n", "\r"]))
+def test_csv_is_read_as_pythons_csv_wrote_it(tmp_path_factory, rows, column, line_end):
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator=line_end, quoting=csv.QUOTE_ALL)
+        writer.writerows([("first", "second"), *rows, ("end", "end")])
+    expected = [row[column] for row in rows if row[column]]
+    assert documents(path, column=["", "second"][column]) == [*expected, "end"]
 
 
-def test_a_missing_file_is_refused_by_name(here):
-    with pytest.raises(DataError, match=r"^nowhere\.txt: no such file"):
-        list(read_documents(["nowhere.txt"]))
+def test_a_csv_field_may_be_long(write):
+    write("a.csv", b'text\n"' + b"line\n" * 200_000 + b'"\n')
+    assert documents("a.csv") == ["line\n" * 200_000]
 
 
-def test_a_directory_is_not_one_text(here):
-    with pytest.raises(DataError, match="cannot be read"):
-        read_text(here)
+@pytest.mark.parametrize(("column", "text"), [("", "a"), ("title", "a"), ("body", "b"), ("2", "b"), ("7", "c")])
+def test_a_csv_column_is_found_by_name_or_number(write, column, text):
+    write("a.csv", "title,body,7\na,b,c\n")
+    assert documents("a.csv", column=column) == [text]
 
 
-def test_a_glob_without_a_match_is_refused(here):
-    with pytest.raises(DataError, match=r"^\*\.txt: no such file or directory, and no file matches"):
-        list(read_documents(["*.txt"]))
+@pytest.mark.parametrize("column", ["3", "0", "Title", "-1"])
+def test_a_missing_csv_column_is_named_with_those_there_are(write, column):
+    write("a.csv", "title,body\na,b\n")
+    with pytest.raises(DataError, match=rf"^a\.csv: no column '{column}'; found 'title', 'body'; .*--column"):
+        documents("a.csv", column=column)
 
 
-def test_a_directory_without_texts_is_refused(here):
-    write("d/picture.png", b"\x89PNG")
-    with pytest.raises(DataError, match=r"^d: no \.txt or \.md file"):
-        list(read_documents(["d"]))
+def test_a_short_csv_row_is_named(write):
+    write("a.csv", 'title,body\n"a\nb",c\n\nd\n')
+    with pytest.raises(DataError, match=r"^a\.csv, line 5: 1 columns, but the text is in column 2"):
+        documents("a.csv", column="body")
 
 
-def test_one_bad_file_in_a_directory_is_named(here):
-    write("d/a.txt", b"good")
-    write("d/b.txt", b"\xff")
-    with pytest.raises(DataError, match=r"b\.txt: not UTF-8"):
-        list(read_documents(["d"]))
+def test_a_quote_left_open_does_not_swallow_a_large_file(write):
+    write("a.csv", b'text\n"' + b"line\n" * 4_000_000)
+    with pytest.raises(DataError, match=r"^a\.csv, line \d+: not CSV: .*is a quote left open"):
+        documents("a.csv")
+
+
+# --- Parquet ---
+
+
+@pytest.fixture
+def table(here):
+    """Write a Parquet file of one column, in small row groups."""
+
+    def to(place, values, kind, name="text"):
+        column = pyarrow.array(values, kind)
+        parquet.write_table(pyarrow.table({"id": range(len(values)), name: column}), place, row_group_size=3)
+
+    return to
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pyarrow.string(), pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())],
+    ids=str,
+)
+def test_parquet_is_read_as_pyarrow_wrote_it(table, kind):
+    table("a.parquet", ["床前", None, "", "b", "c" * 100_000, "d"], kind)
+    assert documents("a.parquet") == ["床前", "b", "c" * 100_000, "d"]
+
+
+@pytest.mark.parametrize("column", ["body", "2"])
+def test_a_parquet_column_is_found_by_name_or_number(table, column):
+    table("a.parquet", ["x"], pyarrow.string(), name="body")
+    assert documents("a.parquet", column=column) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("column", "problem"),
+    [("", "no column 'text'; found 'id', 'body'"), ("9", "no column '9'"), ("id", "column 'id' is int64, expected")],
+)
+def test_a_parquet_column_that_is_missing_or_no_text_is_named(table, column, problem):
+    table("a.parquet", ["x"], pyarrow.string(), name="body")
+    with pytest.raises(DataError, match=rf"^a\.parquet: {problem}"):
+        documents("a.parquet", column=column)
+
+
+def test_parquet_does_not_promise_utf8(table):
+    binary = pyarrow.array([b"good \xef\xbf\xbd", b"bad \xff"], pyarrow.binary())
+    parquet.write_table(pyarrow.table({"text": binary.view(pyarrow.string())}), "a.parquet")
+    with pytest.raises(DataError, match=r"^a\.parquet, row 2: not UTF-8"):
+        documents("a.parquet")
+    with pytest.warns(UserWarning, match="not UTF-8 in 1 rows"):
+        assert documents("a.parquet", invalid_utf8="replace") == ["good �", "bad �"]
+
+
+def test_a_damaged_parquet_file_is_named(table, here):
+    table("a.parquet", ["x"] * 100, pyarrow.string())
+    content = (here / "a.parquet").read_bytes()
+    for length in (0, 4, len(content) // 2, len(content) - 1):
+        (here / "a.parquet").write_bytes(content[:length])
+        with pytest.raises(DataError, match=r"^a\.parquet: "):
+            documents("a.parquet")
+
+
+# --- ids ---
+
+
+def test_arrays_of_an_npz_are_documents_as_they_are(here, tiny):
+    np.savez_compressed("a.npz", np.array([1, 2]), np.array([3], np.int32), np.arange(300_000) % 320)
+    assert documents("a.npz", tokenizer=tiny) == [[1, 2], [3], (np.arange(300_000) % 320).tolist()]
+
+
+def test_ids_are_no_text(here):
+    np.savez("a.npz", np.array([1, 2]))
+    with pytest.raises(DataError, match=r"^a\.npz: holds ids, not text"):
+        documents("a.npz")
+
+
+def test_an_id_outside_the_vocabulary_is_refused(here, tiny):
+    np.savez("a.npz", np.array([1, 320]))
+    with pytest.raises(FormatError, match=r"^a\.npz, arr_0\.npy: holds the id 320; the vocabulary has only 320"):
+        documents("a.npz", tokenizer=tiny)
+
+
+# --- what is not installed ---
+
+
+@pytest.mark.parametrize(("name", "package"), [("a.parquet", "pyarrow"), ("a.txt.zst", "zstandard")])
+def test_a_missing_package_is_named_with_the_way_to_get_it(write, monkeypatch, name, package):
+    write(name, b"x")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=r"pip install 'gpt2kit\[data\]'"):
+        documents(name)
+
+
+# --- empty ---
+
+
+def test_an_empty_file_named_by_hand_is_refused(write):
+    for name, content in (
+        *(("a.txt", b""), ("b.txt", "\ufeff".encode()), ("c.jsonl", b"\n\n"), ("d.csv", b"header\n")),
+        *(("e.txt.gz", gzip.compress(b"")), ("f.csv", b"")),
+    ):
+        write(name, content)
+        with pytest.raises(DataError, match=rf"^{name}: the file is empty"):
+            documents(name)
+
+
+def test_an_empty_file_among_others_is_skipped_with_a_warning(write):
+    write("d/a.txt", b"")
+    write("d/b.txt", b"text")
+    with pytest.warns(UserWarning, match=r"a\.txt: skipped, the file is empty"):
+        assert documents("d") == ["text"]
+
+
+def test_only_empty_files_are_refused(write):
+    write("d/a.txt", b"")
+    with pytest.warns(UserWarning, match="skipped"), pytest.raises(DataError, match="there is no text"):
+        documents("d")
+
+
+# --- one text ---
+
+
+def test_one_file_can_be_read_whole(write):
+    write("a.txt", "\ufeffa\r\n")
+    assert read_text(write("a.txt", "\ufeffa\r\n")) == "a\r\n"
+    with pytest.raises(DataError, match=r"^b\.txt: the file is empty"):
+        read_text(write("b.txt", b""))
+
+
+def test_bytes_can_be_decoded(here):
+    assert decode_text("\ufeff床".encode(), "x") == "床"
+    with pytest.raises(DataError, match=r"^x: not UTF-8 at byte 1"):
+        decode_text(b"a\xff", "x")

@@ -1,52 +1,288 @@
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from gpt2kit.data.documents import Document
-from gpt2kit.data.encode import encode_documents
-from gpt2kit.errors import DataError
+from gpt2kit.config.reading import ReadingConfig
+from gpt2kit.data import shard_writer
+from gpt2kit.data.encode import encode_to_shards
+from gpt2kit.data.shards import open_shards
+from gpt2kit.errors import ConfigError, DataError, FormatError, RunLocked
 
-
-class Letters:
-    """A tokenizer whose ids are code points."""
-
-    end_id = 0
-
-    def __init__(self, vocab_size=128):
-        self.vocab_size = vocab_size
-
-    def encode(self, text, *, special=False):
-        return [ord(letter) for letter in text]
-
-    def decode(self, ids):
-        return "".join(map(chr, ids))
-
-    def bytes_of(self, token_id):
-        return chr(token_id).encode()
+END = "<|endoftext|>"
 
 
-def documents(*texts):
-    return [Document(text, f"{number}.txt") for number, text in enumerate(texts)]
+@pytest.fixture
+def encode(here, tiny):
+    """Encode inputs into the directory `out` with a vocabulary of 320 tokens."""
+
+    def run(*inputs, into="out", workers=2, overwrite=False, report=lambda progress: None, **reading):
+        return encode_to_shards(
+            inputs,
+            tiny,
+            here / into,
+            reading=ReadingConfig(**reading),
+            workers=workers,
+            overwrite=overwrite,
+            report=report,
+        )
+
+    return run
 
 
-def test_the_end_token_stands_behind_every_document():
-    assert encode_documents(documents("ab", "c"), Letters()).tolist() == [97, 98, 0, 99, 0]
+@pytest.fixture
+def prose(write):
+    """Texts that fill several parcels and end anywhere."""
+    write("prose/a.txt", "The cat sat on the mat.\n" * 30_000)
+    write("prose/b.jsonl", "\n".join(json.dumps({"text": f"line {number}, 床前明月光"}) for number in range(5000)))
+    write("prose/c.txt", " \n" * 50_000 + "x" * 300_000)
+    return "prose"
 
 
-@pytest.mark.parametrize(("vocab_size", "dtype"), [(65536, np.uint16), (65537, np.uint32)])
-def test_ids_are_as_narrow_as_the_vocabulary_allows(vocab_size, dtype):
-    assert encode_documents(documents("a"), Letters(vocab_size)).dtype == dtype
+def ids_of(shards):
+    return shards.take(np.arange(shards.total)).tolist()
 
 
-def test_ids_above_65535_survive():
-    assert encode_documents(documents("🙂"), Letters(0x110000)).tolist() == [0x1F642, 0]
+def files_of(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_nothing_to_encode_is_refused():
-    with pytest.raises(DataError, match="no document"):
-        encode_documents([], Letters())
+def left_over(here):
+    return sorted(path.name for path in here.iterdir() if path.name.startswith(".") or path.name == "out")
 
 
-def test_progress_counts_the_characters_so_far():
+# --- what comes out ---
+
+
+def test_the_end_token_stands_behind_every_document(encode, write, tiny):
+    write("a.txt", "the cat")
+    write("b.txt", "the dog")
+    shards = encode("a.txt", "b.txt")
+    assert ids_of(shards) == [*tiny.encode("the cat"), 319, *tiny.encode("the dog"), 319]
+    assert shards.ends.tolist() == [len(tiny.encode("the cat")) + 1, shards.total]
+    assert (shards.vocab_size, shards.end_id, shards.text_bytes) == (320, 319, 14)
+
+
+@pytest.mark.parametrize("separator", ["", "\n\n", "<|startoftext|>"])
+def test_another_separator_is_text(encode, write, tiny, separator):
+    write("a.jsonl", '{"text": "one"}\n{"text": "two"}')
+    between = tiny.encode(separator)
+    assert ids_of(encode("a.jsonl", separator=separator)) == [
+        *tiny.encode("one"),
+        *between,
+        *tiny.encode("two"),
+        *between,
+    ]
+
+
+def test_an_end_token_written_in_a_text_stays_text(encode, write, tiny):
+    write("a.txt", f"one{END}two")
+    assert ids_of(encode("a.txt")) == [*tiny.encode(f"one{END}two"), 319]
+    assert ids_of(encode("a.txt", into="cut", split_on=END)) == [*tiny.encode("one"), 319, *tiny.encode("two"), 319]
+
+
+def test_long_texts_are_encoded_as_in_one_go(encode, prose, here, tiny):
+    texts = [(here / "prose/a.txt").read_text("utf-8")]
+    texts += [json.loads(line)["text"] for line in (here / "prose/b.jsonl").read_text("utf-8").splitlines()]
+    texts += [(here / "prose/c.txt").read_text("utf-8")]
+    expected = [id for text in texts for id in (*tiny.encode(text), 319)]
+    shards = encode(prose)
+    assert ids_of(shards) == expected
+    assert shards.ends.size == 5002
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_how_many_work_changes_nothing(encode, prose, here, workers):
+    encode(prose)
+    encode(prose, into="again", workers=workers)
+    assert files_of(here / "out") == files_of(here / "again")
+
+
+@pytest.mark.parametrize("limit", [4096, 65_536])
+def test_a_full_shard_is_followed_by_the_next(encode, prose, monkeypatch, limit):
+    whole = ids_of(encode(prose))
+    monkeypatch.setattr(shard_writer, "SHARD_TOKENS", limit)
+    shards = encode(prose, into="cut")
+    assert [part.size for part in shards.parts[:-1]] == [limit] * (len(shards.parts) - 1)
+    assert ids_of(shards) == whole
+
+
+def test_a_last_shard_may_be_full(encode, write, monkeypatch, tiny):
+    monkeypatch.setattr(shard_writer, "SHARD_TOKENS", 4)
+    write("a.txt", "abc")
+    assert len(tiny.encode("abc")) == 3
+    assert [part.size for part in encode("a.txt").parts] == [4]
+
+
+def test_ids_are_as_narrow_as_the_vocabulary_allows(encode, write, openai, here):
+    write("a.txt", "Hello world")
+    assert encode("a.txt").parts[0].dtype == np.uint16
+    shards = encode_to_shards(["a.txt"], openai, here / "openai")
+    assert (shards.parts[0].dtype, ids_of(shards)) == (np.uint16, [15496, 995, 50256])
+
+
+def test_encoded_texts_are_inputs_too(encode, write, tiny):
+    write("a.txt", "the cat")
+    write("b.txt", "the dog")
+    np.savez("c.npz", np.array([5, 6]), np.array([7]))
+    encode("a.txt", into="made")
+    shards = encode("made", "b.txt", "c.npz")
+    assert ids_of(shards) == [*tiny.encode("the cat"), 319, *tiny.encode("the dog"), 319, 5, 6, 7]
+    assert shards.ends.tolist()[-2:] == [shards.total - 1, shards.total]
+    assert shards.text_bytes == 7
+
+
+def test_texts_encoded_with_another_vocabulary_are_refused(encode, write, openai, here):
+    write("a.txt", "the cat")
+    encode_to_shards(["a.txt"], openai, here / "made")
+    with pytest.raises(DataError, match="made: encoded with another vocabulary"):
+        encode("made")
+    assert left_over(here) == []
+
+
+def test_progress_is_told_in_bytes_of_the_inputs(encode, prose, here):
     reports = []
-    encode_documents(documents("ab", "cde"), Letters(), reports.append)
-    assert [report.done for report in reports] == [2, 5]
+    shards = encode(prose, report=reports.append)
+    size = sum(path.stat().st_size for path in (here / prose).iterdir())
+    assert {(report.task, report.unit, report.total) for report in reports} == {("encode", "byte", size)}
+    assert [report.done for report in reports] == sorted(report.done for report in reports)
+    assert (reports[-1].done, reports[-1].values["tokens"]) == (size, shards.total)
+    assert reports[-1].values["megabytes_per_second"] > 0
+
+
+# --- once more ---
+
+
+def test_what_is_there_already_is_opened(encode, write, here):
+    write("a.txt", "the cat")
+    encode("a.txt")
+    before = (here / "out").stat()
+    reports = []
+    assert encode("a.txt", report=reports.append, overwrite=True).total == encode("a.txt").total
+    assert ((here / "out").stat(), reports) == (before, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda here: os.utime(here / "a.txt", ns=(1, 1)), "the inputs have changed, such as a.txt"),
+        (lambda here: (here / "a.txt").write_bytes(b"the cow"), "the inputs have changed, such as a.txt"),
+    ],
+    ids=["time", "content"],
+)
+def test_another_encoding_is_replaced_only_when_asked(encode, write, here, tiny, change, problem):
+    write("a.txt", "the cat")
+    encode("a.txt")
+    change(here)
+    with pytest.raises(ConfigError, match=f"out: holds encoded text already, and {problem}; .* --overwrite"):
+        encode("a.txt")
+    assert ids_of(encode("a.txt", overwrite=True)) == [*tiny.encode((here / "a.txt").read_text("utf-8")), 319]
+    assert left_over(here) == ["out"]
+
+
+def test_other_options_or_inputs_make_another_encoding(encode, write, openai, here):
+    write("a.txt", "the cat")
+    write("b.txt", "the dog")
+    encode("a.txt", "b.txt")
+    with pytest.raises(ConfigError, match="the reading options are others"):
+        encode("a.txt", "b.txt", separator="")
+    with pytest.raises(ConfigError, match="there were more inputs"):
+        encode("a.txt")
+    with pytest.raises(ConfigError, match="the vocabulary is another"):
+        encode_to_shards(["a.txt", "b.txt"], openai, here / "out")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_encoding_is_never_replaced(encode, write, here, overwrite):
+    write("a.txt", "the cat")
+    write("out/thesis.txt", "ten years of work")
+    with pytest.raises(ConfigError, match="holds something else than encoded text"):
+        encode("a.txt", overwrite=overwrite)
+    with pytest.raises(ConfigError, match="holds something else"):
+        encode("a.txt", into="a.txt", overwrite=overwrite)
+    assert (here / "out/thesis.txt").read_text("utf-8") == "ten years of work"
+
+
+def test_an_encoding_may_lie_among_its_texts(encode, write):
+    write("d/a.txt", "the cat")
+    assert encode("d", into="d/out").total == encode("d", into="d/out").total
+
+
+def test_no_worker_can_be_less_than_none(encode, write, here):
+    write("a.txt", "the cat")
+    with pytest.raises(ConfigError, match="workers must be 0 or more, got -1"):
+        encode("a.txt", workers=-1)
+
+
+def test_an_empty_directory_is_room_enough(encode, write, here):
+    write("a.txt", "the cat")
+    (here / "out").mkdir()
+    assert encode("a.txt").total
+
+
+def test_two_cannot_write_the_same_directory(encode, write, here):
+    write("a.txt", "the cat")
+    (here / ".out.partial").mkdir()
+    with FileLock(here / ".out.partial" / "lock"), pytest.raises(RunLocked, match="out: another process is writing it"):
+        encode("a.txt")
+    assert encode("a.txt").total
+
+
+# --- what goes wrong ---
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"", "empty"), (b"a\0", "binary"), (b"good " * 400_000 + b"\xff", "not UTF-8 at byte 2000000")],
+    ids=["empty", "binary", "not UTF-8"],
+)
+def test_a_text_that_is_refused_leaves_nothing_behind(encode, write, here, content, problem):
+    write("a.txt", "good")
+    write("b.txt", content)
+    with pytest.raises(DataError, match=rf"^b\.txt: .*{problem}"):
+        encode("a.txt", "b.txt")
+    assert left_over(here) == []
+
+
+def test_a_damaged_npz_leaves_nothing_behind(encode, write, here):
+    write("a.npz", b"PK")
+    with pytest.raises(FormatError):
+        encode("a.npz")
+    assert left_over(here) == []
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from gpt2kit.data.encode import encode_to_shards
+from gpt2kit.errors import DataError
+from gpt2kit.jobs.encode import open_vocabulary
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+try:
+    encode_to_shards([sys.argv[1]], open_vocabulary(sys.argv[2]), Path("out"))
+except DataError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_nothing_behind(write, here, golden):
+    """The system refuses files above a megabyte, as a disk does that is full by then."""
+    write("a.txt", "床前明月光" * 400_000)
+    command = [sys.executable, "-c", LIMITED, "a.txt", str(golden / "hf-safetensors")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.strerror(errno.EFBIG) in done.stdout
+    assert "name a place with more" in done.stdout
+    assert left_over(here) == []
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) != (1_000_000, 1_000_000)
+
+
+def test_the_shards_open_again(encode, prose, here):
+    made = encode(prose)
+    assert ids_of(open_shards(here / "out")) == ids_of(made)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from gpt2kit.formats import huggingface
 from gpt2kit.generate.engine import Row
 from gpt2kit.generate.reference import ReferenceEngine
 from gpt2kit.generate.torch_engine import BATCH_SLOTS, TorchEngine
+from gpt2kit.model.weights import to_network
 
 CLOSE = 1e-4
 
@@ -216,6 +218,49 @@ def test_the_whole_window_can_be_used(engine, ids, logits_TV):
 def test_a_mistake_of_the_caller_is_noticed(engine, row):
     with pytest.raises(AssertionError):
         engine.step([row])
+
+
+# --- around a network that is being trained ---
+
+
+@pytest.fixture
+def network(tiny_checkpoint):
+    return to_network(tiny_checkpoint.config, tiny_checkpoint.tensors, dropout=0.5).eval()
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_around_a_network_it_thinks_as_any_engine(network, ids, logits_TV, recompute):
+    network.recompute = recompute
+    engine = TorchEngine.around(network, slots=1)
+    close(engine.step([everything(0, ids[:30])]).copy(), logits_TV[:30])
+    close(engine.step([everything(0, ids[30:])]), logits_TV[30:])
+
+
+def test_around_a_network_it_leaves_it_as_it_was(network, ids):
+    def looks(weight):
+        return weight, weight.data_ptr(), weight.stride(), weight.requires_grad, weight.grad, weight.detach().clone()
+
+    before = [looks(weight) for weight in network.parameters()]
+    TorchEngine.around(network, slots=BATCH_SLOTS).step([Row(0, ids)])
+    for (weight, *same, values), other in zip(before, network.parameters(), strict=True):
+        assert weight is other
+        assert same == list(looks(other)[1:-1])
+        assert values.equal(other)
+
+
+def test_the_network_learns_on_after_an_engine_was_around_it(network, ids):
+    TorchEngine.around(network, slots=1).step([Row(0, ids)])
+    network(torch.tensor([ids])).sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
+
+
+def test_an_engine_sees_what_its_network_has_learnt_since(network, ids, logits_TV):
+    engine = TorchEngine.around(network, slots=1)
+    with torch.no_grad():
+        network.ln_f.weight.zero_()
+        network.ln_f.bias.zero_()
+    assert not engine.step([Row(0, ids)]).any()
+    assert logits_TV.any()
 
 
 # --- any order of use ---

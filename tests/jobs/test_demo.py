@@ -21,8 +21,8 @@ def test_the_demo_ends_with_samples_and_a_measure_and_is_found_again(three_steps
     assert (first.run.step, first.run.new_steps) == (3, 3)
     assert len(first.samples) == 3
     assert all(sample.text for sample in first.samples)
-    # Hardly trained, it must be near the 1024 equally likely tokens it began with.
-    assert 300 < first.evaluation.perplexity < 1100
+    # Hardly trained, it cannot be far from the 512 equally likely tokens it began with.
+    assert 150 < first.evaluation.perplexity < 512
     assert first.evaluation.bytes == (here / "models" / "demo" / "held-out.txt").stat().st_size
     again = demo()
     assert again.run.new_steps == 0

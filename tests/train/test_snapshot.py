@@ -3,28 +3,41 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from gpt2kit.config.training import TrainingConfig
 from gpt2kit.errors import FormatError, WeightMismatch
-from gpt2kit.model.weights import to_network
-from gpt2kit.train.optimizer import adamw
+from gpt2kit.train.optimizer import Optimizer
 from gpt2kit.train.snapshot import freeze, wake_optimizer
 
+KINDS = [{}, {"optimizer": "muon"}, {"step_in_backward": True, "clip_norm": 0}]
+INNER = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
-def trained(network, steps=3):
-    """An optimizer that has seen some gradients."""
-    optimizer = adamw(network, TrainingConfig())
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(steps):
-        for parameter in network.parameters():
-            parameter.grad = torch.randn(parameter.shape, generator=generator)
-        optimizer.step()
-    return optimizer
+
+def step(network, optimizer, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    for part in optimizer.parts:
+        part.step()
+
+
+@pytest.fixture(params=KINDS, ids=["adamw", "muon", "in backward"])
+def recipe(request, recipe_of):
+    return recipe_of(**request.param)
 
 
 @pytest.fixture
-def frozen(network, tmp_path):
-    """A trained network and optimizer, and the directory they were written to."""
-    optimizer = trained(network)
+def frozen(network, recipe, tmp_path):
+    """A network and an optimizer after three steps, and the directory they were written to."""
+    optimizer = Optimizer(network, recipe)
+    for number in range(3):
+        step(network, optimizer, number)
+    freeze(network, optimizer, tmp_path)
+    return network, optimizer, tmp_path
+
+
+@pytest.fixture
+def frozen_adamw(network, recipe_of, tmp_path):
+    optimizer = Optimizer(network, recipe_of())
+    step(network, optimizer, 0)
     freeze(network, optimizer, tmp_path)
     return network, optimizer, tmp_path
 
@@ -38,63 +51,91 @@ def test_transformers_reads_the_frozen_weights(frozen, golden, transformers):
         torch.testing.assert_close(network(ids_BT), model(ids_BT).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_moments_are_stored_as_torch_holds_them(frozen):
+def test_moments_are_stored_as_torch_holds_them(frozen, recipe):
     network, optimizer, directory = frozen
-    stored = load_file(directory / "optimizer.safetensors")
+    stored, held = load_file(directory / "optimizer.safetensors"), dict(optimizer.memory())
     for name, parameter in network.named_parameters():
-        for moment in ("exp_avg", "exp_avg_sq"):
-            np.testing.assert_array_equal(stored.pop(f"{moment}.{name}"), optimizer.state[parameter][moment])
+        with_muon = recipe.optimizer == "muon" and name.endswith(INNER)
+        for moment in ("momentum_buffer",) if with_muon else ("exp_avg", "exp_avg_sq"):
+            np.testing.assert_array_equal(stored.pop(f"{moment}.{name}"), held[parameter][moment])
     assert not stored
 
 
-def test_a_woken_optimizer_goes_on_exactly(frozen, tiny_checkpoint):
-    """One more step with equal gradients: bit for bit the weights of the optimizer that never slept."""
+def test_a_woken_optimizer_goes_on_exactly(frozen, recipe, make_network):
+    """Two more steps with equal gradients: bit for bit the weights of the optimizer that never slept."""
     network, optimizer, directory = frozen
-    twin = to_network(tiny_checkpoint.config, tiny_checkpoint.tensors)
+    twin = make_network()
     twin.load_state_dict(network.state_dict())
-    woken = adamw(twin, TrainingConfig())
-    wake_optimizer(twin, woken, directory, step=3)
-    for model in (network, twin):
-        for parameter in model.parameters():
-            parameter.grad = torch.linspace(-1, 1, parameter.numel()).view(parameter.shape)
-    optimizer.step()
-    woken.step()
+    woken = Optimizer(twin, recipe)
+    wake_optimizer(twin, woken, directory, updates=3)
+    for number in (3, 4):
+        step(network, optimizer, number)
+        step(twin, woken, number)
     for expected, found in zip(network.parameters(), twin.parameters(), strict=True):
         assert torch.equal(expected, found)
 
 
-def test_waking_copies_so_that_the_files_stay_as_they_are(frozen):
+def test_how_many_updates_there_were_matters(frozen_adamw, recipe_of, make_network):
+    """Else the test above would not see a count that was forgotten."""
+    network, optimizer, directory = frozen_adamw
+    twin = make_network()
+    twin.load_state_dict(network.state_dict())
+    woken = Optimizer(twin, recipe_of())
+    wake_optimizer(twin, woken, directory, updates=2)
+    step(network, optimizer, 1)
+    step(twin, woken, 1)
+    assert not torch.equal(network.wte.weight, twin.wte.weight)
+
+
+def test_an_optimizer_that_never_stepped_sleeps_and_wakes(network, recipe, make_network, tmp_path):
+    """As when every step so far was skipped."""
+    freeze(network, Optimizer(network, recipe), tmp_path)
+    twin = make_network()
+    first, second = Optimizer(network, recipe), Optimizer(twin, recipe)
+    wake_optimizer(twin, second, tmp_path, updates=0)
+    step(network, first, 0)
+    step(twin, second, 0)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), twin.parameters(), strict=True))
+
+
+def test_waking_copies_so_that_the_files_stay_as_they_are(frozen, recipe):
     network, _, directory = frozen
     before = (directory / "optimizer.safetensors").read_bytes()
-    woken = adamw(network, TrainingConfig())
-    wake_optimizer(network, woken, directory, step=3)
-    for parameter in network.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    woken.step()
+    woken = Optimizer(network, recipe)
+    wake_optimizer(network, woken, directory, updates=3)
+    step(network, woken, 9)
     assert (directory / "optimizer.safetensors").read_bytes() == before
 
 
-def test_a_missing_moment_is_refused_by_name(frozen):
-    network, _, directory = frozen
+def test_a_missing_moment_is_refused_by_name(frozen_adamw, recipe_of):
+    network, _, directory = frozen_adamw
     stored = load_file(directory / "optimizer.safetensors")
     del stored["exp_avg.ln_f.bias"]
     save_file(stored, directory / "optimizer.safetensors")
-    with pytest.raises(WeightMismatch, match=r"optimizer\.safetensors: exp_avg\.ln_f\.bias is missing"):
-        wake_optimizer(network, adamw(network, TrainingConfig()), directory, step=3)
+    with pytest.raises(
+        WeightMismatch, match=r"optimizer\.safetensors: exp_avg\.ln_f\.bias is missing; expected \(40,\)"
+    ):
+        wake_optimizer(network, Optimizer(network, recipe_of()), directory, updates=1)
 
 
-def test_a_moment_of_another_shape_is_refused(frozen):
-    network, _, directory = frozen
+def test_a_moment_of_another_shape_is_refused(frozen_adamw, recipe_of):
+    network, _, directory = frozen_adamw
     stored = load_file(directory / "optimizer.safetensors")
     stored["exp_avg.ln_f.bias"] = np.zeros(41, np.float32)
     save_file(stored, directory / "optimizer.safetensors")
-    with pytest.raises(WeightMismatch, match=r"exp_avg\.ln_f\.bias is \(41,\); the model asks for \(40,\)"):
-        wake_optimizer(network, adamw(network, TrainingConfig()), directory, step=3)
+    with pytest.raises(WeightMismatch, match=r"exp_avg\.ln_f\.bias is \(41,\); expected \(40,\)"):
+        wake_optimizer(network, Optimizer(network, recipe_of()), directory, updates=1)
 
 
-def test_a_torn_optimizer_file_is_refused(frozen):
-    network, _, directory = frozen
+def test_another_optimizer_than_before_is_refused_with_a_way_out(frozen_adamw, recipe_of):
+    network, _, directory = frozen_adamw
+    with pytest.raises(WeightMismatch, match=r"momentum_buffer.* is missing.*if the optimizer was changed.*--model "):
+        wake_optimizer(network, Optimizer(network, recipe_of(optimizer="muon")), directory, updates=1)
+
+
+def test_a_torn_optimizer_file_is_refused(frozen_adamw, recipe_of):
+    network, _, directory = frozen_adamw
     content = (directory / "optimizer.safetensors").read_bytes()
     (directory / "optimizer.safetensors").write_bytes(content[:-7])
     with pytest.raises(FormatError, match="7 bytes"):
-        wake_optimizer(network, adamw(network, TrainingConfig()), directory, step=3)
+        wake_optimizer(network, Optimizer(network, recipe_of()), directory, updates=1)

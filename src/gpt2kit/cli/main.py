@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt2kit import __version__
-from gpt2kit.errors import Gpt2kitError
+from gpt2kit.errors import ConfigError, Gpt2kitError
 
 USER_ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+RIVALS = {"steps": "epochs", "epochs": "steps"}  # say the same thing: one of them drops the other where it comes before
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,13 @@ COMMANDS = {
     "demo": Command("gpt2kit.cli.demo", "DemoCommand", "Learn a vocabulary, train a small model and sample from it."),
     "tokenizer train": Command("gpt2kit.cli.tokenizer", "TokenizerTrain", "Learn a vocabulary from text files."),
     "init": Command("gpt2kit.cli.init", "Init", "Make a model that has learnt nothing yet."),
+    "encode": Command("gpt2kit.cli.encode", "Encode", "Turn texts into token ids on disk."),
     "finetune": Command("gpt2kit.cli.finetune", "Finetune", "Train a model on text into a run, or go on with the run."),
     "generate": Command("gpt2kit.cli.generate", "Generate", "Continue a prompt, or start from nothing."),
     "evaluate": Command("gpt2kit.cli.evaluate", "Evaluate", "Measure how well a model predicts a text."),
     "inspect": Command("gpt2kit.cli.inspect", "Inspect", "Show what a checkpoint is made of."),
+    "runs": Command("gpt2kit.cli.runs", "Runs", "List the runs in checkpoint/, the newest first."),
+    "runs compare": Command("gpt2kit.cli.runs", "RunsCompare", "Draw runs in one picture, and tell how they differ."),
     "doctor": Command("gpt2kit.cli.doctor", "Doctor", "Show what this machine has, and the fix for what is missing."),
 }
 
@@ -83,19 +87,46 @@ def _run(argv: list[str]) -> int:
 
 
 def parse(kind: Any, program: str, arguments: list[str]) -> Any:
-    """An instance of the command class `kind`: defaults, then the file of `--config`, then the options."""
+    """An instance of the command class `kind`: defaults < preset < the file of `--config` < options."""
     import tyro
 
-    default = None
-    for place, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option == "--config" and (equals or place + 1 < len(arguments)):
-            from gpt2kit.config.toml_file import from_table, read_toml
+    from gpt2kit.config.toml_file import from_table, read_toml
 
-            path = Path(value if equals else arguments[place + 1])
-            table = _without(read_toml(path), {_setting(word) for word in arguments if word.startswith("--")})
-            default = from_table(kind, table, str(path), tyro.MISSING)
-    return tyro.cli(kind, prog=program, args=arguments, **({} if default is None else {"default": default}))
+    path = _value_of("--config", arguments)
+    table = read_toml(Path(path)) if path else {}
+    if "preset" in kind.__dataclass_fields__ and (preset := _value_of("--preset", arguments) or table.get("preset")):
+        training = table.get("training", {})
+        if isinstance(training, dict):
+            training = {**_without(_preset(preset), _with_rivals(training)), **training}
+        table = {**table, "preset": preset, "training": training}
+    if not table:
+        return tyro.cli(kind, prog=program, args=arguments)
+    named = _with_rivals(word for word in arguments if word.startswith("--"))
+    default = from_table(kind, _without(table, named), path or "the preset", tyro.MISSING)
+    return tyro.cli(kind, prog=program, args=arguments, default=default)
+
+
+def _value_of(option: str, arguments: list[str]) -> str | None:
+    """What the command line gives to `option`, if it names it."""
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == option and (equals or place + 1 < len(arguments)):
+            return value if equals else arguments[place + 1]
+    return None
+
+
+def _preset(name: Any) -> dict[str, Any]:
+    from gpt2kit.config.training import PRESETS
+
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _with_rivals(names: Iterable[str]) -> set[str]:
+    """The settings of these names, and those that they drop."""
+    settings = {_setting(name) for name in names}
+    return settings | {RIVALS[name] for name in settings & set(RIVALS)}
 
 
 def _reader_has_gone(error: OSError) -> bool:

@@ -22,6 +22,8 @@ SHOWN = {
     "validation_loss": "validation loss {:.3f}",
     "perplexity": "perplexity {:.2f}",
     "tokens_per_second": "{:,.0f} tokens/s",
+    "tokens": "{:,} tokens",
+    "megabytes_per_second": "{:.1f} MB/s",
 }
 
 
@@ -77,8 +79,7 @@ class _Clock:
     def line(self, progress: Progress) -> str:
         now = time.monotonic()
         began, from_done = self.first.setdefault(progress.task, (now, progress.done))
-        of = "" if progress.total is None else f"/{progress.total:,}"
-        parts = [f"{progress.task} {progress.done:,}{of} {progress.unit}s"]
+        parts = [f"{progress.task} {_amount(progress)}"]
         parts += [SHOWN[name].format(value) for name, value in progress.values.items() if name in SHOWN]
         gained = progress.done - from_done
         if progress.total and gained and progress.done < progress.total:
@@ -107,6 +108,13 @@ class _Lively:
             self.live.console.print(self.live.renderable)  # the finished task's last line stays
         self.task = progress.task
         self.live.update(Text(self.clock.line(progress), no_wrap=True, overflow="ellipsis"))
+
+
+def _amount(progress: Progress) -> str:
+    numbers = [progress.done] if progress.total is None else [progress.done, progress.total]
+    if progress.unit == "byte":
+        return "/".join(f"{number / 1e6:,.1f}" for number in numbers) + " MB"
+    return "/".join(f"{number:,}" for number in numbers) + f" {progress.unit}s"
 
 
 def _clock_face(seconds: float) -> str:

@@ -81,7 +81,7 @@ class Size:
 # The four released sizes are OpenAI's; "tiny" trains in seconds, "small" in minutes on a laptop.
 SIZES: dict[str, Size] = {
     "tiny": Size(width=64, layers=2, heads=2, window=128),
-    "small": Size(width=192, layers=4, heads=6, window=256),
+    "small": Size(width=192, layers=4, heads=3, window=128),
     "124M": Size(width=768, layers=12, heads=12),
     "355M": Size(width=1024, layers=24, heads=16),
     "774M": Size(width=1280, layers=36, heads=20),

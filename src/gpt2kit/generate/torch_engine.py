@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Self
 
 import numpy as np
 import torch
@@ -43,12 +44,23 @@ class TorchEngine:
     exact_in_batches = False
 
     def __init__(self, checkpoint: Checkpoint, slots: int = 8, device: str = "cpu") -> None:
-        self.config: ModelConfig = checkpoint.config
+        network = to_network(checkpoint.config, checkpoint.tensors).requires_grad_(False).to(device).eval()
+        if network.wte.weight.device.type == "cpu":
+            _lay_out(network, for_batches=slots >= BATCH_SLOTS)
+        self._think_with(network, slots)
+
+    @classmethod
+    def around(cls, network: GPT2, slots: int) -> Self:
+        """An engine that thinks with a network as it is, and leaves it so; put it in eval mode first."""
+        engine = cls.__new__(cls)
+        engine._think_with(network, slots)
+        return engine
+
+    def _think_with(self, network: GPT2, slots: int) -> None:
+        self.config: ModelConfig = network.config
         self.slots = slots
-        self.device = torch.device(device)
-        self.network = to_network(checkpoint.config, checkpoint.tensors).requires_grad_(False).to(self.device).eval()
-        if self.device.type == "cpu":
-            _lay_out(self.network, for_batches=slots >= BATCH_SLOTS)
+        self.network = network
+        self.device = network.wte.weight.device
         self._cache = KeyValueCache(self.config, slots, self.device)
         self._slot_at: list[int] = []  # cache row -> slot
         self._length: dict[int, int] = {}  # slot -> ids in it

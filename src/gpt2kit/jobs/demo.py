@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gpt2kit.atomic import replace_bytes
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.config.training import TrainingConfig
+from gpt2kit.config.training import PRESETS, TrainingConfig
 from gpt2kit.evaluation.perplexity import Evaluation
 from gpt2kit.formats import huggingface
 from gpt2kit.generate.generator import Completion
@@ -22,18 +22,9 @@ from gpt2kit.resolve import MODELS
 NAME = "demo"
 PLACE = MODELS / NAME
 LEARNT, HELD_OUT = PLACE / "learnt.txt", PLACE / "held-out.txt"
-VOCAB_SIZE = 1024
+VOCAB_SIZE = 512
 HELD_OUT_SHARE = 0.05
-TRAINING = TrainingConfig(
-    steps=600,
-    batch_size=16,
-    window=128,
-    learning_rate=3e-3,
-    warmup_steps=40,
-    validation_share=HELD_OUT_SHARE,
-    validate_every=50,
-    save_every=150,
-)
+TRAINING = TrainingConfig(**PRESETS["from-scratch"], validation_share=HELD_OUT_SHARE)
 PROMPT = "The "
 
 

@@ -16,10 +16,10 @@ from gpt2kit.model.gpt2 import GPT2
 TURNED = re.compile(r"h\.\d+\.(attn|mlp)\.\w+\.weight")
 
 
-def to_network(config: ModelConfig, tensors: Mapping[str, LazyTensor]) -> GPT2:
+def to_network(config: ModelConfig, tensors: Mapping[str, LazyTensor], dropout: float = 0.0) -> GPT2:
     """A network in float32 with these canonical tensors, on the CPU. It owns its memory."""
     with torch.device("meta"):
-        network = GPT2(config)
+        network = GPT2(config, dropout)
     state = {}
     for name in tensor_shapes(config):
         values = tensors[name].read_float32()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 
 class Tokenizer(Protocol):
     """Text to token ids and back."""
@@ -13,8 +15,21 @@ class Tokenizer(Protocol):
     end_id: int
     """The id that stands between texts, `<|endoftext|>`."""
 
+    @property
+    def sha256(self) -> str:
+        """Of all that decides which ids a text gets: equal for equal vocabularies, whatever files they came in."""
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of `text`. `<|endoftext|>` written in the text stays text unless `special`."""
+
+    def encode_joined(self, texts: Sequence[str]) -> np.ndarray:
+        """Ids of all `texts`, uint32, the end token between one and the next; `<|endoftext|>` in them stays text."""
+
+    def find_border(self, text: str, start: int) -> int | None:
+        """The first place from `start` (at least 1) on where `text` can be cut without a change of its ids.
+
+        What is a border stays one whatever text follows.
+        """
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD."""

@@ -1,24 +1,40 @@
-"""The training loop: draw windows, measure, step, now and then validate and save."""
+"""The training loop: draw windows, measure, step, now and then validate, sample and save."""
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch.nn import functional as F
 
-from gpt2kit.config.training import TrainingConfig
-from gpt2kit.data.batches import Batch, Corpus, batch_at, consecutive_batches
-from gpt2kit.errors import ConfigError
+from gpt2kit.config.training import Recipe
+from gpt2kit.data.batches import IGNORED, Batch, Corpus, batch_at, consecutive_batches
+from gpt2kit.errors import ConfigError, DiskFull
 from gpt2kit.model.gpt2 import GPT2
 from gpt2kit.model.memory import naming_exhaustion
 from gpt2kit.progress import Progress, Report
 from gpt2kit.runs import Run
-from gpt2kit.train.optimizer import adamw
-from gpt2kit.train.schedule import learning_rate
+from gpt2kit.train.loss import batch_loss
+from gpt2kit.train.optimizer import Optimizer
+from gpt2kit.train.schedule import share_of_peak
 from gpt2kit.train.snapshot import freeze, wake_optimizer
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CHUNK = 512  # tokens whose logits are in memory at once, before a recipe says how many
+REMEDY = "take a smaller batch_size or window, or accumulate; the last snapshot is whole"
+FIRST_ESTIMATE = 10  # steps after which the time left is told
+
+
+class Journal(Protocol):
+    """Whoever else wants to hear of the events that go to metrics.jsonl."""
+
+    def log(self, event: Mapping[str, Any]) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -30,97 +46,240 @@ class Outcome:
     """Of the last step, in nats a token."""
     validation_loss: float | None
     interrupted: bool
+    stopped_early: bool
+    """Whether the held-out loss had stopped falling."""
 
 
 class Trainer:
     """One network being trained into one run. The caller holds the run's lock."""
 
     def __init__(
-        self, network: GPT2, config: TrainingConfig, learn: Corpus, validate: Corpus | None, run: Run, report: Report
+        self,
+        network: GPT2,
+        recipe: Recipe,
+        learn: Corpus,
+        validate: Corpus | None,
+        run: Run,
+        report: Report,
+        *,
+        journal: Journal | None = None,
+        sample: Callable[[int], str] | None = None,
     ) -> None:
-        self.network, self.config, self.learn, self.validate = network, config, learn, validate
-        self.run, self.report = run, report
+        self.network, self.recipe, self.learn, self.validate = network.train(), recipe, learn, validate
+        self.run, self.report, self.journal, self.sample = run, report, journal, sample
         self.device = next(network.parameters()).device
-        self.optimizer = adamw(network, config)
+        network.recompute = recipe.recompute
+        # Where the head is tied to the embedding, a few rows of gradient are added to the head's in place.
+        network.wte.sparse = network.lm_head is None and self.device.type == "cpu"
+        self.hidden = torch.compile(network.hidden) if recipe.compile else network.hidden
+        self.optimizer = Optimizer(network, recipe)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.scaler.scale(torch.zeros((), device=self.device))  # only here does it make its state
         self.step = 0
+        self.updates = 0  # steps that were not skipped
         self.values: dict[str, float] = {}
+        self.seconds: list[float] = []  # of the steps since the last report
+        self.best: float | None = None  # lowest validation loss so far
+        self.best_saved: float | None = None  # ... of a snapshot
         self.validated = 0  # the step of the newest validation
-        self.best: float | None = None  # lowest validation loss of any snapshot
+        self.validations_since_best = 0
 
     def resume(self, step: int) -> None:
         """Go on after `step` steps; the network holds that step's weights already."""
         state = self.run.state(step)
-        wake_optimizer(self.network, self.optimizer, self.run.step_directory(step), step)
-        self.run.cut_metrics(state["metrics_bytes"])
-        self.step, self.best = step, state["best_validation_loss"]
+        self.updates = state["updates"]
+        wake_optimizer(self.network, self.optimizer, self.run.step_directory(step), self.updates)
+        self.run.rewind(step)
+        self.step, self.best, self.best_saved = step, state["best"], state["best_saved"]
+        self.validations_since_best = state["validations_since_best"]
         self.values = dict(state["values"])
+        if self.scaler.is_enabled() and state["loss_scale"]:
+            self.scaler.load_state_dict(state["loss_scale"])
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.recipe.steps or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        return 0 < self.recipe.patience <= self.validations_since_best
 
     def train(self, stop_asked: Callable[[], bool]) -> Outcome:
-        """Train to the last step, or until `stop_asked`, and save. Raises ConfigError when the loss is not a number."""
+        """Train to the last step, until the held-out loss stops falling, or until `stop_asked`; and save.
+
+        Raises:
+            ConfigError: the loss is not a number any more.
+            DiskFull: there is no room for a snapshot or a line; the snapshot before is whole.
+        """
         interrupted = False
-        while self.step < self.config.steps and not interrupted:
-            with naming_exhaustion("take a smaller batch_size or window; the last snapshot is whole"):
+        while not self.finished and not interrupted:
+            with self._naming_full_disk(), naming_exhaustion(REMEDY):
                 self._step()
-                interrupted = stop_asked() and self.step < self.config.steps
-                saving = self._due(self.config.save_every)
-                if self._due(self.config.validate_every) or (saving and not interrupted):
+                interrupted = stop_asked() and self.step < self.recipe.steps
+                saving = self._due(self.recipe.save_every)
+                if self._due(self.recipe.validate_every) or saving:
                     self._validate()
-            speaking = self._due(self.config.print_every) or self.step == 1 or interrupted
-            if speaking:
-                self.run.log({"event": "train", "step": self.step, "time": time.time(), **self.values})
-            if saving or interrupted:
-                self._save()
+                if self.sample and self.recipe.sample_every and self._due(self.recipe.sample_every):
+                    self._sample()
+                ending = interrupted or self.stopped_early
+                speaking = self._due(self.recipe.print_every) or self.step in (1, FIRST_ESTIMATE) or ending
+                if speaking:
+                    self._log("train", **self.values)
+                if saving or ending:
+                    self._save()
             if speaking:  # after the save, so that whoever listens knows when nothing is left to save
-                self.report(Progress("train", self.step, self.config.steps, "step", dict(self.values)))
-        return Outcome(self.step, self.values["loss"], self.values.get("validation_loss"), interrupted)
+                self.seconds.clear()
+                self.report(Progress("train", self.step, self.recipe.steps, "step", dict(self.values)))
+        validation_loss = self.values.get("validation_loss")
+        return Outcome(self.step, self.values["loss"], validation_loss, interrupted, self.stopped_early)
 
     def _due(self, every: int) -> bool:
-        return self.step % every == 0 or self.step == self.config.steps
+        return self.step % every == 0 or self.step == self.recipe.steps
 
     def _step(self) -> None:
-        started = time.perf_counter()
-        rate = learning_rate(self.config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        batch = batch_at(self.learn, self.config.seed, self.step, self.config.batch_size)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(batch)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm or float("inf"))
-        if not torch.isfinite(norm):
-            saved = self.run.latest()
-            kept = "nothing was saved yet" if saved is None else f"the snapshot of step {saved} is whole"
-            raise ConfigError(
-                f"step {self.step + 1}: the loss is {loss.item()}, the gradient {norm.item()}; {kept}; "
-                "go on with a lower learning rate"
-            )
-        self.optimizer.step()
+        started, recipe = time.perf_counter(), self.recipe
+        share = share_of_peak(recipe, self.step)
+        self.optimizer.set_rate(share)
+        loss = torch.zeros((), device=self.device)
+        for part in range(recipe.accumulate):
+            batch = batch_at(self.learn, recipe.seed, self.step, recipe.batch_size, part, recipe.accumulate)
+            loss += self._learn_from(batch, part)
+        self._update(loss.item())
+        self.optimizer.zero_grad()
         self.step += 1
-        tokens = self.config.batch_size * self.learn.window
-        self.values |= {"loss": loss.item(), "lr": rate, "grad_norm": norm.item(), "tokens": self.step * tokens}
-        self.values["tokens_per_second"] = tokens / (time.perf_counter() - started)
+        tokens = recipe.batch_size * recipe.window
+        self.values |= {"loss": loss.item(), "lr": share * recipe.learning_rate, "tokens": self.step * tokens}
+        self.seconds.append(time.perf_counter() - started)
+        self.values["tokens_per_second"] = tokens * len(self.seconds) / sum(self.seconds)
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        inputs_BT, targets_BT = (torch.from_numpy(ids).to(self.device) for ids in (batch.inputs_BT, batch.targets_BT))
-        return F.cross_entropy(self.network(inputs_BT).flatten(0, 1), targets_BT.flatten())
+    def _learn_from(self, batch: Batch, part: int) -> torch.Tensor:
+        """Add the gradients of one part of a step. Returns its part of the step's loss."""
+        scale = self.scaler.get_scale() / (self.recipe.batch_size * self.recipe.window)
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else [], bool(self.recipe.dropout)):
+            if self.recipe.dropout:
+                torch.manual_seed(_seed(self.recipe.seed, self.step, part))
+            weight = self.network.head_weight
+            head_grad = torch.zeros_like(weight)
+            loss = self._loss(batch, scale, head_grad)
+            if self.recipe.step_in_backward and not torch.isfinite(loss):
+                return loss.detach()
+            loss.backward()
+        weight.grad = head_grad if weight.grad is None else head_grad.add_(weight.grad)
+        if self.recipe.step_in_backward:
+            self.optimizer.step_one(weight)
+        return loss.detach() / self.scaler.get_scale()
+
+    def _update(self, loss: float) -> None:
+        """Change the weights by the gradients. Raises ConfigError where they are not numbers."""
+        if self.recipe.step_in_backward:
+            self._require_finite(self.step + 1, loss, loss)
+            self.updates += 1
+            return
+        for part in self.optimizer.parts:
+            self.scaler.unscale_(part)
+        grads = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads).item()
+        scale = self.scaler.get_scale()
+        if not self.scaler.is_enabled() or scale < 1:
+            self._require_finite(self.step + 1, loss, norm)
+        if np.isfinite(norm):  # not scaler.step, which would skip only those parts whose own gradients are too large
+            self.values["grad_norm"] = norm
+            if norm > self.recipe.clip_norm > 0:
+                torch._foreach_mul_(grads, self.recipe.clip_norm / norm)
+            for part in self.optimizer.parts:
+                part.step()
+            self.updates += 1
+        else:
+            self._log("skip", step=self.step + 1, loss_scale=scale)
+        self.scaler.update()
+
+    def _require_finite(self, step: int, loss: float, norm: float) -> None:
+        if np.isfinite(norm):
+            return
+        saved = self.run.latest()
+        kept = "nothing was saved yet" if saved is None else f"the snapshot of step {saved} is whole"
+        raise ConfigError(
+            f"step {step}: the loss is {loss}, the gradient {norm}; {kept}; go on with a lower learning_rate"
+        )
+
+    def _loss(self, batch: Batch, scale: float, head_grad: torch.Tensor | None = None) -> torch.Tensor:
+        head, chunk = self.network.head_weight, self.recipe.loss_chunk
+        return batch_loss(
+            self.hidden, head, batch, self.recipe.precision, chunk=chunk, scale=scale, head_grad_VD=head_grad
+        )
 
     @torch.no_grad()
     def _validate(self) -> None:
         if self.validate is None:
             return
+        self.network.eval()
         total, tokens = 0.0, 0
-        for batch in consecutive_batches(self.validate, self.config.batch_size):
-            total += self._loss(batch).item() * batch.targets_BT.size
-            tokens += batch.targets_BT.size
-        self.values["validation_loss"] = total / tokens
+        size = max(1, self.recipe.batch_size // self.recipe.accumulate)
+        for batch in consecutive_batches(self.validate, size):
+            total += self._loss(batch, 1.0).item()
+            tokens += int((batch.targets_BT != IGNORED).sum())
+        self.network.train()
+        loss = self.values["validation_loss"] = total / tokens
+        self._require_finite(self.step, loss, loss)
         self.validated = self.step
-        self.run.log({"event": "validation", "step": self.step, "time": time.time(), "loss": total / tokens})
+        better = self.best is None or loss < self.best
+        self.best = loss if better else self.best
+        self.validations_since_best = 0 if better else self.validations_since_best + 1
+        self._log("validation", loss=loss)
+
+    def _sample(self) -> None:
+        assert self.sample
+        self.network.eval()
+        text = self.sample(self.step)
+        self.network.train()
+        self._log("sample", text=text)
 
     def _save(self) -> None:
         loss = self.values.get("validation_loss") if self.validated == self.step else None
-        best = loss is not None and (self.best is None or loss < self.best)
-        self.best = loss if best else self.best
-        state = {"values": self.values, "best_validation_loss": self.best}
-        with self.run.saving(self.step, state, best=best, keep=self.config.keep) as directory:
+        best = loss is not None and (self.best_saved is None or loss < self.best_saved)
+        self.best_saved = loss if best else self.best_saved
+        state = {
+            "values": self.values,
+            "updates": self.updates,
+            "loss_scale": self.scaler.state_dict(),
+            "best": self.best,
+            "best_saved": self.best_saved,
+            "validations_since_best": self.validations_since_best,
+        }
+        with self.run.saving(self.step, state, best=best, keep=self.recipe.keep) as directory:
             freeze(self.network, self.optimizer, directory)
-            self.run.log({"event": "save", "step": self.step, "time": time.time()})
+            self._log("save")
+
+    @contextmanager
+    def _naming_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            saved = self.run.latest()
+            kept = "nothing was saved before" if saved is None else f"the snapshot of step {saved} is whole"
+            raise DiskFull(
+                f"{self.run.directory}: no room for what step {self.step} writes ({error.strerror}); {kept}; "
+                "make room, and the same command goes on from there"
+            ) from None
+
+    def _log(self, event: str, **values: Any) -> None:
+        entry = {"event": event, "step": self.step, "time": time.time(), **values}
+        self.run.log(entry)
+        if self.journal:
+            self.journal.log(entry)
+
+
+@torch.no_grad()
+def first_loss(network: GPT2, learn: Corpus) -> float:
+    """What a network makes of some of the text before it has learnt from it, in nats a token."""
+    network.eval()
+    batch = batch_at(learn, 0, 0, min(2, learn.windows))
+    loss = batch_loss(network.hidden, network.head_weight, batch, "fp32", chunk=CHUNK).item()
+    return loss / batch.targets_BT.size
+
+
+def _seed(*parts: int) -> int:
+    """One seed of 64 bits from several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])

@@ -1,10 +1,14 @@
-"""Freeze and wake: network and optimizer to files of a step, and back."""
+"""Freeze and wake: network and optimizer to files of a step, and back.
+
+optimizer.safetensors holds what the optimizer remembers of each parameter, under torch's names: "exp_avg.<parameter>",
+"exp_avg_sq.<parameter>", "momentum_buffer.<parameter>". How many steps AdamW counts is part of state.json: steps that
+were skipped, for their loss scale was too large, do not count.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,31 +18,35 @@ from gpt2kit.formats.huggingface import WEIGHTS, stored_tensors
 from gpt2kit.formats.safetensors_file import open_tensors, write_tensors
 from gpt2kit.model.gpt2 import GPT2
 from gpt2kit.model.weights import canonical_tensors
+from gpt2kit.train.optimizer import Optimizer
 
 OPTIMIZER = "optimizer.safetensors"
-MOMENTS = ("exp_avg", "exp_avg_sq")  # torch's names; the files hold "exp_avg.<parameter>"
 
 
-def freeze(network: GPT2, optimizer: torch.optim.Optimizer, directory: Path) -> None:
+def freeze(network: GPT2, optimizer: Optimizer, directory: Path) -> None:
     """Write model.safetensors and optimizer.safetensors into `directory`."""
     weights = canonical_tensors(network.config, network.state_dict())
     write_tensors(stored_tensors(weights), directory / WEIGHTS)
+    names = {weight: name for name, weight in network.named_parameters()}
     moments = {
-        f"{moment}.{name}": _unread(optimizer.state[parameter][moment])
-        for name, parameter in network.named_parameters()
-        for moment in MOMENTS
+        f"{moment}.{names[weight]}": _unread(state[moment])
+        for weight, state in optimizer.memory()
+        for moment in optimizer.remembers(weight)
+        if moment in state  # nothing is remembered before the first update
     }
     write_tensors(moments, directory / OPTIMIZER)
 
 
-def wake_optimizer(network: GPT2, optimizer: torch.optim.Optimizer, directory: Path, step: int) -> None:
-    """Give `optimizer` the moments that `freeze` wrote after `step` steps."""
+def wake_optimizer(network: GPT2, optimizer: Optimizer, directory: Path, updates: int) -> None:
+    """Give `optimizer` what `freeze` wrote after `updates` updates of the weights."""
+    if updates == 0:
+        return
     stored = open_tensors(directory / OPTIMIZER)
-    for name, parameter in network.named_parameters():
-        state: dict[str, Any] = {"step": torch.tensor(float(step), device=parameter.device)}
-        for moment in MOMENTS:
-            state[moment] = _restored(stored, f"{moment}.{name}", parameter, directory)
-        optimizer.state[parameter] = state
+    names = {weight: name for name, weight in network.named_parameters()}
+    for weight, state in optimizer.memory():
+        state["step"] = torch.tensor(float(updates), device=weight.device)
+        for moment in optimizer.remembers(weight):
+            state[moment] = _restored(stored, f"{moment}.{names[weight]}", weight, directory)
 
 
 def _restored(
@@ -47,7 +55,10 @@ def _restored(
     tensor = stored.get(name)
     if tensor is None or tensor.shape != tuple(parameter.shape):
         found = "missing" if tensor is None else tensor.shape
-        raise WeightMismatch(f"{directory / OPTIMIZER}: {name} is {found}; the model asks for {tuple(parameter.shape)}")
+        raise WeightMismatch(
+            f"{directory / OPTIMIZER}: {name} is {found}; expected {tuple(parameter.shape)}; if the optimizer was "
+            f"changed, start another run from these weights: --model {directory} --run-name ANOTHER"
+        )
     return torch.from_numpy(tensor.read().copy()).to(parameter.device)
 
 
