@@ -3,8 +3,7 @@
 Each contender is a process of its own that waits for its turn; all have AdamW (fused), decay 0.1 on matrices and the
 same windows; all but the lean one have glibc keep freed memory. Trainer runs where the package accelerate is installed.
 
-    python benchmarks/bench_train.py bf16 [ROUNDS]    speed, and peak memory of the lean recipes
-    python benchmarks/bench_train.py fp32
+    python benchmarks/bench_train.py bf16|fp32 [ROUNDS [CONTENDER...]]     speed and peak memory
     python benchmarks/bench_train.py losses    fifty steps of ours and transformers' from the same weights, window 256
 """
 
@@ -17,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ KEEP_FREED = {
 VOCAB, RATE, DECAY, BETAS = 50257, 1e-4, 0.1, (0.9, 0.95)
 ROUNDS, STEPS_A_TURN, WARM_STEPS = 15, 2, 3
 OURS = {"ours": {}, "ours, lean": PRESETS["lean"]}
-PEERS = ("nanogpt loop", "trainer")
+PEERS = ("nanogpt loop", "nanogpt loop, exact GELU", "trainer")
 
 
 def main() -> None:
@@ -44,14 +44,13 @@ def main() -> None:
     elif sys.argv[1:] == ["losses"]:
         compare_losses()
     else:
-        rounds = [int(word) for word in sys.argv[1:] if word.isdecimal()]
-        for precision in [word for word in sys.argv[1:] if not word.isdecimal()] or ("bf16", "fp32"):
-            compare_speed(precision, *rounds)
+        precision, rounds, *names = [*sys.argv[1:], *("bf16", str(ROUNDS))[len(sys.argv) - 1 :]]
+        compare_speed(precision, int(rounds), names)
 
 
-def compare_speed(precision: str, rounds: int = ROUNDS) -> None:
+def compare_speed(precision: str, rounds: int, names: list[str]) -> None:
     heading(f"fine-tuning 124M, window 1024, batch 1, two threads, {precision}")
-    names = [*OURS, *(name for name in PEERS if name != "trainer" or find_spec("accelerate"))]
+    names = names or [*OURS, *(name for name in PEERS if name != "trainer" or find_spec("accelerate"))]
     contenders = {name: Contender(name, precision) for name in names}
     memory = np.ones(500_000_000 // 8, np.int64)
     rates: dict[str, list[float]] = {name: [] for name in names}
@@ -63,7 +62,7 @@ def compare_speed(precision: str, rounds: int = ROUNDS) -> None:
     for name in names:
         peak = contenders[name].peak_gigabytes()
         print(f"  {name:18} {statistics.median(rates[name]):6.0f} tokens/s   peak {peak:.2f} GB")
-    for ours in OURS:
+    for ours in set(names) & set(OURS):
         for peer in set(names) & set(PEERS):
             ratios = sorted(a / b for a, b in zip(rates[ours], rates[peer], strict=True))
             print(f"  {ours} by {peer}: median {statistics.median(ratios):.3f}", end="")
@@ -135,6 +134,7 @@ def contend(name: str, precision: str, window: int) -> None:
             sys.exit()
 
     kinds = {"nanogpt loop": nanogpt_loop, "trainer": trainer, "transformers loop": transformers_loop}
+    kinds["nanogpt loop, exact GELU"] = partial(nanogpt_loop, gelu="none")
     kinds.get(name, lambda *rest: ours(*rest, OURS[name]))(precision, window, turn)
 
 
@@ -190,12 +190,12 @@ def ours(precision: str, window: int, turn: Callable[[float | None], None], sett
         trainer.train(stop_asked)
 
 
-def nanogpt_loop(precision: str, window: int, turn: Callable[[float | None], None]) -> None:
-    """The inner loop of nanoGPT's train.py, with its gradient clipping; GPT-2's shape and biases."""
+def nanogpt_loop(precision: str, window: int, turn: Callable[[float | None], None], gelu: str = "tanh") -> None:
+    """The inner loop of nanoGPT's train.py, with its gradient clipping; GPT-2's shape, biases and GELU."""
     import torch
     from nanogpt import GPT
 
-    network = GPT(VOCAB, window, width=768, layers=12, heads=12, bias=True)
+    network = GPT(VOCAB, window, width=768, layers=12, heads=12, bias=True, gelu=gelu)
     optimizer = torch.optim.AdamW(groups(network), lr=RATE, betas=BETAS, fused=True)
     turn(None)
     for ids in map(torch.from_numpy, windows(window)):

@@ -46,7 +46,8 @@ class Noise:
 def main() -> None:
     trying = sys.argv[1:] == ["--try"]
     if not trying and not torch.cuda.is_available():
-        sys.exit("torch sees no GPU here; `--try` runs the logic on the CPU")
+        print("torch sees no GPU here; `--try` runs the logic on the CPU")
+        return
     peak = PEAK_TFLOPS if trying or not sys.argv[1:] else float(sys.argv[1])
     name = "the CPU, for the logic only" if trying else torch.cuda.get_device_name()
     heading(f"fine-tuning on {name}, bf16; peak taken as {peak:.0f} TFLOP/s")

@@ -152,6 +152,32 @@ def test_a_step_that_never_became_the_newest_is_not_gone_on_from(run):
     assert run.newest_sound() == (10, [])
 
 
+def test_without_a_name_of_the_newest_step_the_last_one_is_gone_on_from(run):
+    """A kill in the first save, or a copy that left the file out: what is there is not trained again."""
+    save(run, 1, 2)
+    (run.directory / "latest").unlink()
+    assert run.newest_sound() == (2, [])
+
+
+def test_going_back_names_the_step_and_what_was_best_then(run):
+    for step, best in ((1, True), (2, False), (3, True)):
+        with run.saving(step, {}, best=best, keep=9) as directory:
+            (directory / "model.safetensors").write_bytes(b"%d" % step)
+    run.rewind(2)
+    assert (run.latest(), run.best()) == (2, 1)
+    assert (run.directory / "model.safetensors").read_bytes() == b"2"
+    assert (run.directory / "counter").read_text("utf-8") == "2\n"
+
+
+def test_a_step_that_was_removed_by_half_goes_with_the_next_save(run):
+    save(run, 1)
+    half = run.directory / "steps" / "000000007"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
+    save(run, 2)
+    assert names(run.directory / "steps") == {"000000001", "000000002"}
+
+
 def test_a_damaged_step_is_replaced_when_it_is_saved_again(run):
     save(run, 10, 20)
     damage(run, 20)

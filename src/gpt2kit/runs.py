@@ -86,12 +86,15 @@ class Run:
         return self._pointer("best")
 
     def newest_sound(self) -> tuple[int | None, list[str]]:
-        """The newest step whose files are what was saved, not after `latest`; and what is wrong with newer ones."""
+        """The newest step whose files are what was saved, not after `latest`; and what is wrong with newer ones.
+
+        Without `latest`, which a kill in the first save or a bad copy leaves out, any step may be the newest.
+        """
         damage: list[str] = []
-        newest = self.latest()
-        if newest is not None and newest not in self.steps():
+        steps, newest = self.steps(), self.latest()
+        if newest is not None and newest not in steps:
             damage.append(f"{self._place(newest)}: the newest step is not there")
-        for step in reversed([step for step in self.steps() if step <= (newest or 0)]):
+        for step in reversed([step for step in steps if newest is None or step <= newest]):
             try:
                 self.check(step)
             except FormatError as error:
@@ -109,7 +112,8 @@ class Run:
             path = self.step_directory(step) / str(name)
             found = _fingerprint(path) if path.is_file() else None
             if found != saved:
-                raise FormatError(path, None, f"torn or changed since it was saved: found {found}, expected {saved}")
+                problem = f"torn or changed since it was saved: found {_told(found)}, expected {_told(saved)}"
+                raise FormatError(path, None, problem)
 
     def step_directory(self, step: int) -> Path:
         """Where a step lies. Raises ModelNotFound for a step that was not kept."""
@@ -151,14 +155,13 @@ class Run:
 
     def set_aside(self) -> Path | None:
         """Move all that was trained to a directory beside this one, and begin again. None if there was nothing."""
-        if self.latest() is None:
-            shutil.rmtree(self.directory / "steps", ignore_errors=True)  # at most a first step that a kill cut off
+        if not self.steps():
             return None
         taken = (self.directory.with_name(f"{self.name}-{number}") for number in count(1))
         place = next(path for path in taken if not path.exists())
         place.mkdir()
         left = {path.name for path in self.directory.iterdir()} - {"lock", "tokens"}  # learnt from next
-        for name in sorted(left, key=lambda name: name == "latest"):  # last: before, there is something to set aside
+        for name in sorted(left, key=lambda name: name == "steps"):  # last: before, there is something to set aside
             os.replace(self.directory / name, place / name)
         return place
 
@@ -179,11 +182,10 @@ class Run:
         if step != self.latest():  # first: after a crash from here on, a resume comes here again
             self._publish(self._place(step), best=False)
         self.cut_metrics(state["metrics_bytes"])
-        if (self.best() or 0) > step:
-            if (before := state["best_step"]) in self.steps():
-                replace_bytes(self.directory / "best", f"{self._place(before).name}\n".encode())
-            else:
-                (self.directory / "best").unlink()
+        if (best := state["best_step"]) in self.steps():
+            replace_bytes(self.directory / "best", f"{self._place(best).name}\n".encode())
+        else:
+            (self.directory / "best").unlink(missing_ok=True)
 
     def cut_metrics(self, length: int) -> None:
         """Forget events after the snapshot that a resume starts from."""
@@ -247,6 +249,13 @@ class Run:
             half = place.name.isdecimal() and not (place / STATE).is_file()
             if half or place.name.endswith(".partial"):
                 shutil.rmtree(place, ignore_errors=True)
+
+
+def _told(fingerprint: Any) -> str:
+    match fingerprint:
+        case [int(length), int(checksum)]:
+            return f"{length:,} bytes of CRC-32 {checksum:08x}"
+    return "nothing" if fingerprint is None else repr(fingerprint)
 
 
 def _fingerprint(path: Path) -> list[int]:

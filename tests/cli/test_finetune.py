@@ -10,6 +10,8 @@ from gpt2kit.cli import terminal
 from gpt2kit.config.toml_file import read_toml
 from gpt2kit.runs import Run
 
+pytestmark = pytest.mark.slow  # much of it starts processes or trains; make quick has the demo
+
 TEXT = "The cat sat on the mat. The dog ate the fog, and then the cat ate the dog; so it goes.\n" * 20
 SMALL = ("--steps", "4", "--batch-size", "2", "--window", "16", "--print-every", "2", "--learning-rate", "1e-3")
 

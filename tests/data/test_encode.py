@@ -261,12 +261,12 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from gpt2kit.data.encode import encode_to_shards
-from gpt2kit.errors import DataError
+from gpt2kit.errors import DiskFull
 from gpt2kit.jobs.encode import open_vocabulary
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 try:
     encode_to_shards([sys.argv[1]], open_vocabulary(sys.argv[2]), Path("out"))
-except DataError as error:
+except DiskFull as error:
     print(error)
 """
 

@@ -15,6 +15,8 @@ from gpt2kit.jobs.learn_vocabulary import learn
 from gpt2kit.jobs.load import load
 from gpt2kit.runs import Run
 
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:run1 goes on with")]
+
 TEXT = "The cat sat on the mat. The dog ate the fog, and then the cat ate the dog; so it goes.\n" * 20
 SHORT = TrainingConfig(
     steps=20, batch_size=2, window=16, learning_rate=1e-3, warmup_steps=5, print_every=5, validate_every=10
@@ -296,7 +298,7 @@ REFUSED = {
     "no such file": (lambda here: "nothing.txt", {}, r"nothing\.txt: no such file"),
     "empty": (a_file_of(b""), {}, r"bad\.txt: .*empty"),
     "not UTF-8": (a_file_of(b"abc \xff"), {}, r"bad\.txt: not UTF-8 at byte 4"),
-    "too short": (a_file_of(b"~"), {"training": replace(SHORT, validation_share=0.5)}, "only 1 tokens"),
+    "too short": (a_file_of(b"~"), {"training": replace(SHORT, validation_share=0.5)}, "tokens to learn from: 1;"),
     "another vocabulary": (
         foreign_shards,
         {},

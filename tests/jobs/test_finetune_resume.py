@@ -16,6 +16,8 @@ from gpt2kit.jobs.finetune import finetune
 from gpt2kit.resolve import open_checkpoint
 from gpt2kit.runs import Run
 
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:run1 goes on with")]
+
 TEXT = "The cat sat on the mat. The dog ate the fog, and then the cat ate the dog; so it goes.\n" * 20
 SHORT = TrainingConfig(
     steps=20, batch_size=2, window=16, learning_rate=1e-3, warmup_steps=5, print_every=5, validate_every=10
@@ -179,6 +181,11 @@ def test_a_run_that_goes_on_needs_no_model(copied):
 
 def written():
     return read_toml(Path("checkpoint", "run1", "run.toml"))
+
+
+def test_a_run_that_goes_on_with_other_settings_says_so(copied):
+    with pytest.warns(UserWarning, match=r"dropout 0.25 \(was 0.0\).*--config checkpoint.run1.run.toml"):
+        finetune(["text.txt"], training=replace(LONG, steps=101, dropout=0.25))
 
 
 def test_a_finished_run_keeps_its_settings_whatever_is_asked(copied):

@@ -67,7 +67,7 @@ def test_a_short_text_is_one_window_with_its_targets(tokens, window):
 @pytest.mark.parametrize("tokens", [0, 1])
 @pytest.mark.parametrize("config", [TrainingConfig(), TrainingConfig(window=8)], ids=["open", "asked"])
 def test_of_one_token_nothing_can_be_learnt(tokens, config):
-    with pytest.raises(DataError, match=f"the text has only {tokens} tokens to learn from.*at least 2"):
+    with pytest.raises(DataError, match=f"tokens to learn from: {tokens}; a model learns from at least 2"):
         decide_window(config, MODEL, tokens)
 
 

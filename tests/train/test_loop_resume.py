@@ -6,6 +6,8 @@ from safetensors.numpy import load_file
 
 from gpt2kit.errors import WeightMismatch
 
+pytestmark = pytest.mark.slow
+
 CLOCK = {"time", "tokens_per_second"}
 WAYS = {
     "plain": {},

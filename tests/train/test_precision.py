@@ -37,6 +37,7 @@ def test_a_cpu_takes_bf16_where_it_has_a_unit_for_it():
     assert "times as fast in bf16" in reason
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("avx512f" not in FLAGS, reason="oneDNN can be told to do without AVX-512 only where it is")
 def test_a_cpu_without_bf16_takes_fp32():
     """oneDNN, told to do without the instructions, computes bf16 more slowly than fp32."""

@@ -113,7 +113,8 @@ class _Lively:
 def _amount(progress: Progress) -> str:
     numbers = [progress.done] if progress.total is None else [progress.done, progress.total]
     if progress.unit == "byte":
-        return "/".join(f"{number / 1e6:,.1f}" for number in numbers) + " MB"
+        size, unit = (1e6, "MB") if max(numbers) >= 1e6 else (1e3, "kB")
+        return "/".join(f"{number / size:,.1f}" for number in numbers) + f" {unit}"
     return "/".join(f"{number:,}" for number in numbers) + f" {progress.unit}s"
 
 

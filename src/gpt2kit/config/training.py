@@ -147,6 +147,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "validate_every": 250,
         "save_every": 250,
     },
-    # AdamW as ever, in about three quarters of the memory.
+    # AdamW as ever, in a fifth less memory, at three quarters of the speed.
     "lean": {"step_in_backward": True, "clip_norm": 0.0, "recompute": True, "loss_chunk": 256, "accumulate": 1},
 }

@@ -51,7 +51,8 @@ def encode_to_shards(
     Raises:
         ConfigError: `directory` holds something else.
         RunLocked: another process is writing it.
-        DataError, FormatError, MissingExtra: an input cannot be used, or the disk is full. Nothing is left behind.
+        DataError, FormatError, MissingExtra, DiskFull: an input cannot be used, or the disk is full; nothing is left
+            behind.
     """
     require(workers >= 0, f"workers must be 0 or more, got {workers}")
     reading, sources = reading or ReadingConfig(), find_sources(inputs, leave_out=directory)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from gpt2kit.errors import DataError, Gpt2kitError, RunLocked
+from gpt2kit.errors import DiskFull, Gpt2kitError, RunLocked
 
 LOCK = "lock"
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -22,7 +22,7 @@ def working_beside(target: Path) -> Iterator[Path]:
 
     Raises:
         RunLocked: another process works there.
-        DataError: the disk was full.
+        DiskFull: nothing is left of what was written.
     """
     place = target.with_name(f".{target.name}.partial")
     place.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def working_beside(target: Path) -> Iterator[Path]:
             raise
         written = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
         _empty(place)
-        raise DataError(
+        raise DiskFull(
             f"{target}: {error.strerror} after {written / 1e6:,.1f} MB were written (they are gone again), "
             f"{shutil.disk_usage(target.parent).free / 1e6:,.1f} MB are free; name a place with more"
         ) from None

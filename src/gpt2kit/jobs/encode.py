@@ -65,7 +65,7 @@ def encode(
     Raises:
         ConfigError: `output` holds something else.
         RunLocked: another process is writing it.
-        DataError, FormatError, MissingExtra: an input cannot be used, or the disk is full.
+        DataError, FormatError, MissingExtra, DiskFull: an input cannot be used, or the disk is full.
         ModelNotFound: nothing answers to `model`.
     """
     path, tokenizer = Path(output), open_vocabulary(model)

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 
 SETTINGS = "run.toml"
 TOKENS = "tokens"
+# A run that goes on with another value of these is told so.
+HOW_IT_LEARNS = (
+    *("batch_size", "window", "optimizer", "learning_rate", "muon_learning_rate", "schedule", "final_rate"),
+    *("warmup_steps", "weight_decay", "beta2", "clip_norm", "dropout", "precision", "validation_share", "seed"),
+)
 
 
 @dataclass(frozen=True)
@@ -234,7 +239,12 @@ def _with_former_settings(asked: TrainingConfig, run: Run, start: _Start) -> Tra
     former = from_table(TrainingConfig, read_toml(path).get("training", {}), str(path), None)
     names = [field.name for field in fields(asked) if getattr(asked, field.name) in (None, "auto")]
     kept = {name: getattr(former, name) for name in names if not (name == "steps" and asked.epochs)}
-    return replace(asked, **kept)
+    asked = replace(asked, **kept)
+    changed = [name for name in HOW_IT_LEARNS if getattr(asked, name) != getattr(former, name)]
+    if changed:
+        differences = ", ".join(f"{name} {getattr(asked, name)} (was {getattr(former, name)})" for name in changed)
+        warnings.warn(f"{run.name} goes on with {differences}; to keep all as it was: --config {path}", stacklevel=3)
+    return asked
 
 
 def _place(device: DeviceName) -> torch.device:

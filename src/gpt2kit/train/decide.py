@@ -66,7 +66,7 @@ def decide_window(config: TrainingConfig, model: ModelConfig, learnt_tokens: int
         window //= 2
     window = min(window, learnt_tokens - 1)
     if window < 1:
-        raise DataError(f"the text has only {learnt_tokens} tokens to learn from; a model learns from at least 2")
+        raise DataError(f"tokens to learn from: {learnt_tokens}; a model learns from at least 2, better from thousands")
     if window < asked:
         return window, [Decision("window", window, f"shorter than {asked:,}: the text has {learnt_tokens:,} tokens")]
     if config.window is None:

@@ -98,15 +98,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     total += _loss_and_slope(rows, targets, scale)
                 if hidden_grad_ND is not None and head_grad_VD is not None:
                     hidden_grad_ND[part] = logits @ head
-                    for columns in range(0, head.size(0), COLUMNS):
-                        tokens = slice(columns, columns + COLUMNS)
-                        head_grad_VD[tokens].add_(logits[:, tokens].t() @ hidden)
+                    _add_product(head_grad_VD, logits, hidden)
         context.grads = hidden_grad_ND, head_grad_VD if context.needs_input_grad[1] else None
         return total * scale
 
     @staticmethod
     def backward(context: Any, *grads: Tensor) -> Any:
         return *(None if grad is None else grad * grads[0] for grad in context.grads), None, None, None, None, None
+
+
+def _add_product(sum_VD: Tensor, slope_NV: Tensor, hidden_ND: Tensor) -> None:
+    """Add the transposed first by the second to a float32 matrix."""
+    if slope_NV.dtype == sum_VD.dtype:
+        sum_VD.addmm_(slope_NV.t(), hidden_ND)
+        return
+    for sums, slope in zip(sum_VD.split(COLUMNS), slope_NV.split(COLUMNS, dim=1), strict=True):
+        sums.add_(slope.t() @ hidden_ND)
 
 
 def _loss_and_slope(logits_NV: Tensor, targets_N: Tensor, scale: float) -> Tensor:
