@@ -1,8 +1,10 @@
 import math
 
+import pytest
 import torch
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_transformers(gpt2, here, model, transformers):
     text = "the cat 猫 sat"
     (here / "text.txt").write_text(text, encoding="utf-8")

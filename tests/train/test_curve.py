@@ -143,6 +143,7 @@ def test_any_name_can_stand_in_the_legend(run, name):
     assert size_of_png(run.directory / "both.png") == (960, 600)
 
 
+@pytest.mark.slow
 def test_a_long_run_is_read_whole(run):
     lines = (json.dumps({"event": "train", "step": step, "loss": 1 / step}) for step in range(1, 100_001))
     run.metrics_path.write_text("\n".join(lines) + "\n", encoding="utf-8")
