@@ -41,6 +41,17 @@ def test_a_loss_that_is_no_number_changes_no_weight(trainer_of, stop_after, chan
     assert all(weight.isfinite().all() for weight in others)
 
 
+def test_weights_that_are_no_numbers_are_never_saved(trainer_of, stop_after):
+    """The loss of step 4 is a number, and so nothing stops a weight that changes in backward; the snapshot does."""
+    trainer = trainer_of(save_every=2, **LEAN)
+    weight = trainer.network.ln_f.bias
+    with pytest.raises(
+        ConfigError, match=r"^step 4: the length of all weights is nan; the snapshot of step 2 is whole"
+    ):
+        trainer.train(stop_after(3, lambda: weight.register_hook(lambda grad: grad * torch.nan)))
+    assert trainer.run.newest_sound() == (2, [])
+
+
 @pytest.mark.parametrize("changes", [{}, LEAN], ids=str)
 def test_a_learning_rate_that_explodes_is_the_users_mistake(trainer_of, never, changes):
     with pytest.raises(ConfigError, match=r"^step [23]: the loss is (nan|inf)"):

@@ -172,7 +172,7 @@ class Trainer:
     def _update(self, loss: float) -> None:
         """Change the weights by the gradients. Raises ConfigError where they are not numbers."""
         if self.recipe.step_in_backward:
-            self._require_finite(self.step + 1, loss, loss)
+            self._require_finite(self.step + 1, loss=loss)
             self.updates += 1
             return
         for part in self.optimizer.parts:
@@ -181,7 +181,7 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm(grads).item()
         scale = self.scaler.get_scale()
         if not self.scaler.is_enabled() or scale < 1:
-            self._require_finite(self.step + 1, loss, norm)
+            self._require_finite(self.step + 1, loss=loss, gradient=norm)
         if np.isfinite(norm):  # not scaler.step, which would skip only those parts whose own gradients are too large
             self.values["grad_norm"] = norm
             if norm > self.recipe.clip_norm > 0:
@@ -193,14 +193,13 @@ class Trainer:
             self._log("skip", step=self.step + 1, loss_scale=scale)
         self.scaler.update()
 
-    def _require_finite(self, step: int, loss: float, norm: float) -> None:
-        if np.isfinite(norm):
+    def _require_finite(self, step: int, **norms: float) -> None:
+        if np.isfinite(list(norms.values())).all():
             return
         saved = self.run.latest()
         kept = "nothing was saved yet" if saved is None else f"the snapshot of step {saved} is whole"
-        raise ConfigError(
-            f"step {step}: the loss is {loss}, the gradient {norm}; {kept}; go on with a lower learning_rate"
-        )
+        found = ", ".join(f"the {name} is {norm}" for name, norm in norms.items())
+        raise ConfigError(f"step {step}: {found}; {kept}; go on with a lower learning_rate")
 
     def _loss(self, batch: Batch, scale: float, head_grad: torch.Tensor | None = None) -> torch.Tensor:
         head, chunk = self.network.head_weight, self.recipe.loss_chunk
@@ -220,7 +219,7 @@ class Trainer:
             tokens += int((batch.targets_BT != IGNORED).sum())
         self.network.train()
         loss = self.values["validation_loss"] = total / tokens
-        self._require_finite(self.step, loss, loss)
+        self._require_finite(self.step, loss=loss)
         self.validated = self.step
         better = self.best is None or loss < self.best
         self.best = loss if better else self.best
@@ -235,6 +234,9 @@ class Trainer:
         self._log("sample", text=text)
 
     def _save(self) -> None:
+        # Where weights change in backward, no gradient was looked at: what they became is.
+        norm = torch.nn.utils.get_total_norm([weight.detach() for weight in self.network.parameters()]).item()
+        self._require_finite(self.step, **{"length of all weights": norm})
         loss = self.values.get("validation_loss") if self.validated == self.step else None
         best = loss is not None and (self.best_saved is None or loss < self.best_saved)
         self.best_saved = loss if best else self.best_saved
