@@ -72,8 +72,8 @@ def write(engine: TorchEngine, prompts: np.ndarray, sampling: SamplingConfig) ->
         scheduler.submit(Request(tuple(ids), sampling, stop, END, sample=n)) for n, ids in enumerate(prompts.tolist())
     ]
     texts = {ticket: [] for ticket in tickets}
-    while events := scheduler.step():
-        for event in events:
+    while scheduler.busy:
+        for event in scheduler.step():
             if isinstance(event, Token):
                 texts[event.ticket].append(event.id)
     return [texts[ticket] for ticket in tickets]

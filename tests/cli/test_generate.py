@@ -1,4 +1,6 @@
+import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -71,10 +73,33 @@ def test_a_stop_string_ends_the_text(generate, texts):
     assert generate(*SEEDED, "--stop", stop)[1] == f"{texts[0].partition(stop)[0]}\n"
 
 
-@pytest.mark.parametrize("option", ["--nsamples", "--batch-size"])
-def test_no_samples_at_all_is_refused(generate, option):
-    status, _, err = generate("x", option, "0")
-    assert (status, err) == (1, f"gpt2: {option[2:].replace('-', '_')} must be 1 or more, got 0\n")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("x", "--batch-size", "0"), "batch_size must be 1 or more, got 0"),
+        (("x", "--nsamples", "-1"), "nsamples must be 0 or more, got -1"),
+        (("x", "--length", "0"), "max_new_tokens must be 1 or more, got 0"),
+        (("x", "--truncate", ""), "a stop string must not be empty"),
+        (("x", "--prefix", "y"), "prompt and prefix say the same; give one of them"),
+        (("x", "--prompts", "p.txt", "--out", "o"), "prompt and prompts say the same; give one of them"),
+        (("--prompts", "p.txt"), "--prompts needs a file to write to: --out FILE.jsonl"),
+        (("x", "--logprobs", "3"), "--logprobs needs a file to write to: --out FILE.jsonl"),
+        (
+            ("x", "--out", "o", "--nsamples", "0"),
+            "with --out, nsamples must be 1 or more: the file is whole in the end",
+        ),
+        (("x", "--out", "o", "--logprobs", "-1"), "logprobs must be 0 or more, got -1"),
+        (("x", "--out", "o", "--sample-delim", "-"), "--out writes JSON lines; --sample-delim has no place in them"),
+        (
+            ("x", "--out", "o", "--include-prefix", "true"),
+            "--out writes JSON lines; --include-prefix has no place in them",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_done_is_refused_in_one_line(generate, here, words, told):
+    assert generate(*words) == (1, "", f"gpt2: {told}\n")
+    assert not list(here.iterdir())
 
 
 def test_a_prompt_that_may_not_slide_is_refused(generate):
@@ -102,7 +127,76 @@ def test_an_id_beyond_the_vocabulary_is_refused(generate, words):
     assert err.count("\n") == 1
 
 
+# --- the options of the old tools, by their old names ---
+
+
+def test_prefix_is_the_prompt(generate, texts):
+    assert generate("--prefix", "The cat", *SEEDED[1:]) == (0, f"{texts[0]}\n", "")
+
+
+def test_length_is_max_new_tokens(generate, texts):
+    assert generate("The cat", "--seed", "7", "--length", "12")[1] == f"{texts[0]}\n"
+
+
+def test_a_text_is_truncated_at_a_string(generate, texts):
+    stop = texts[0][4:7]
+    assert generate(*SEEDED, "--truncate", stop)[1] == f"{texts[0].partition(stop)[0]}\n"
+
+
+@pytest.mark.parametrize(("word", "begins"), [("true", "The cat"), ("True", "The cat"), ("false", "")])
+def test_the_prompt_can_be_part_of_the_text(generate, texts, word, begins):
+    assert generate(*SEEDED, "--include_prefix", word)[1] == f"{begins}{texts[0]}\n"
+
+
+def test_a_delimiter_can_follow_every_text_instead(generate, texts):
+    _, out, _ = generate(*SEEDED, "--nsamples", "2", "--batch_size", "2", "--sample_delim", r"---\n")
+    assert out == f"{texts[0]}\n---\n{texts[1]}\n---\n"
+
+
+def test_one_text_has_no_delimiter(generate, texts):
+    assert generate(*SEEDED, "--sample_delim", "---")[1] == f"{texts[0]}\n"
+
+
+def test_texts_go_to_a_file_as_gpt_2_simple_wrote_them(generate, texts, here):
+    assert generate(*SEEDED, "--nsamples", "2", "--destination_path", "gen.txt") == (0, "", "")
+    assert (here / "gen.txt").read_text(encoding="utf-8") == "".join(f"{text}\n{'=' * 20}\n" for text in texts[:2])
+
+
+def test_a_model_that_is_missing_leaves_the_file_as_it_was(gpt2, here):
+    (here / "gen.txt").write_text("precious", encoding="utf-8")
+    assert gpt2("generate", "x", "--model", "nowhere", "--destination_path", "gen.txt")[0] == 1
+    assert (here / "gen.txt").read_text(encoding="utf-8") == "precious"
+
+
+def test_a_file_of_prompts_becomes_a_file_of_texts(generate, texts, here):
+    (here / "prompts.txt").write_text("The cat\nA dog\n", encoding="utf-8")
+    status, out, err = generate("--prompts", "prompts.txt", "--out", "texts.jsonl", *SEEDED[1:])
+    lines = [json.loads(line) for line in (here / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["prompt"] for line in lines] == ["The cat", "A dog"]
+    assert lines[0]["text"] == texts[0]
+    assert (status, out) == (0, "")
+    assert err.splitlines()[-1] == "texts.jsonl: 2 texts; seed 7"
+
+
+def test_one_prompt_can_be_written_as_json_too(generate, texts, here):
+    generate(*SEEDED, "--nsamples", "3", "--out", "texts.jsonl", "--logprobs", "1")
+    lines = [json.loads(line) for line in (here / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["text"] for line in lines] == texts
+    assert all(entry["top"] for line in lines for entry in line["logprobs"])
+
+
 # --- as a program ---
+
+
+def test_nsamples_0_writes_until_it_is_interrupted_and_then_tells_the_seed(start, model):
+    words = ("generate", "The cat", "--model", model, "--engine", "reference", "--length", "3", "--nsamples", "0")
+    process = start(*words, "--batch-size", "3")
+    lines = [process.stdout.readline() for _ in range(60)]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert sum(line.endswith(f"SAMPLE 9 {SEPARATOR}\n".encode()) for line in lines) == 1
+    assert err.decode().splitlines()[0].startswith("seed ")
 
 
 def test_a_reader_that_leaves_is_no_error(start, model):

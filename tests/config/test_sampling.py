@@ -63,10 +63,56 @@ def test_an_impossible_ending_is_refused(name, value, problem):
         StopConfig(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("fox", ""), "a banned word must not be empty"),
+        (("fox", "\ud83d"), "a banned word must be text; half a surrogate pair is none"),
+    ],
+)
+def test_a_banned_word_that_no_text_can_hold_is_refused(words, problem):
+    with pytest.raises(ConfigError, match=f"^{problem}$"):
+        SamplingConfig(banned_words=words)
+
+
+def test_a_banned_word_may_be_a_blank_and_hold_any_character():
+    assert SamplingConfig(banned_words=(" ", "\n", "月", "🙂")).banned_words == (" ", "\n", "月", "🙂")
+
+
 @pytest.mark.parametrize("bias", [NAN, float("inf"), float("-inf")])
 def test_a_bias_is_a_finite_number(bias):
     with pytest.raises(ConfigError, match=r"^logit_bias holds finite numbers"):
         SamplingConfig(logit_bias={5: bias})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"logit_bias": {5: 1e10}},
+        {"presence_penalty": -1e10},
+        {"frequency_penalty": 1e10},
+        {"repetition_penalty": 1e10},
+        {"repetition_penalty": 1e-320},
+    ],
+    ids=str,
+)
+def test_what_a_float32_logit_cannot_take_is_refused(settings):
+    with pytest.raises(ConfigError, match=r"^logit_bias and penalties must be within 1e9"):
+        SamplingConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "problem"),
+    [
+        (SamplingConfig, {"chain": "gpt3"}, "chain must be one of standard, openai, nshepperd, gpt2-ml, got 'gpt3'"),
+        (StopConfig, {"overflow": "cut"}, "overflow must be one of slide, stop, error, got 'cut'"),
+        (SamplingConfig, {"banned_words": "fox"}, "banned_words must be a tuple of strings, got the string 'fox'"),
+        (StopConfig, {"stop": "END"}, "stop must be a tuple of strings, got the string 'END'"),
+    ],
+)
+def test_a_slip_of_the_pen_is_refused(kind, settings, problem):
+    with pytest.raises(ConfigError, match=f"^{problem}$"):
+        kind(**settings)
 
 
 def test_in_nshepperds_chain_a_top_k_that_nothing_would_heed_is_refused():

@@ -158,6 +158,20 @@ def test_a_neighbour_that_comes_changes_nothing(engine, ids, logits_TV):
     close(found_RV[56:], logits_TV[10:])
 
 
+def test_slots_that_write_and_slots_that_begin_think_together(engine, ids, logits_TV):
+    engine.step([Row(0, ids[:9], "none"), Row(3, ids[:30], "none")])
+    rows = [Row(3, ids[30:31]), Row(1, ids[:20]), Row(0, ids[9:10]), Row(2, ids[:20])]
+    close(engine.step(rows), logits_TV[[30, 19, 9, 19]])
+
+
+def test_slots_that_write_pass_by_those_that_rest(engine, ids, logits_TV):
+    engine.step([Row(slot, ids[:10], "none") for slot in range(4)])
+    for at in range(10, 55):
+        engine.step([Row(slot, ids[at : at + 1], "none") for slot in (1, 3)])
+    close(engine.step([Row(1, ids[55:]), Row(3, ids[55:])]), logits_TV[[55, 55]])
+    close(engine.step([everything(0, ids[10:]), everything(2, ids[10:])]), np.concatenate([logits_TV[10:]] * 2))
+
+
 # --- sharing a beginning ---
 
 
@@ -266,6 +280,11 @@ def test_an_engine_sees_what_its_network_has_learnt_since(network, ids, logits_T
 # --- any order of use ---
 
 SLOTS = 4
+WANTED = st.sampled_from(["none", "last", "all"])
+
+
+def some_ids(most):
+    return st.lists(st.integers(0, 319), min_size=1, max_size=most)
 
 
 @st.composite
@@ -284,16 +303,12 @@ def uses(draw):
             slot = draw(st.sampled_from(used))
             lengths[slot] = draw(st.sampled_from([0, lengths[slot] // 2]))
             life.append(("truncate", slot, lengths[slot]))
-        else:
-            rows = []
-            for slot in draw(st.lists(st.integers(0, SLOTS - 1), min_size=1, max_size=SLOTS, unique=True)):
-                if room := 56 - lengths[slot]:
-                    new = draw(
-                        st.lists(st.integers(0, 319), min_size=1, max_size=min(room, draw(st.sampled_from([1, 9]))))
-                    )
-                    rows.append(Row(slot, new, draw(st.sampled_from(["none", "last", "all"]))))
-                    lengths[slot] += len(new)
-            life.append(("step", rows))
+        elif rooms := {slot: 56 - length for slot, length in lengths.items() if length < 56}:
+            slots = draw(st.lists(st.sampled_from(sorted(rooms)), min_size=1, unique=True))
+            most = draw(st.sampled_from([1, 20]))
+            new = {slot: draw(some_ids(min(rooms[slot], most))) for slot in slots}
+            life.append(("step", [Row(slot, new[slot], draw(WANTED)) for slot in slots]))
+            lengths |= {slot: lengths[slot] + len(new[slot]) for slot in slots}
     return life
 
 

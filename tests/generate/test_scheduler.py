@@ -5,7 +5,7 @@ import pytest
 
 from gpt2kit.config.model import ModelConfig
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import Gpt2kitError, PromptTooLong, RequestError
+from gpt2kit.errors import PromptTooLong, RequestError
 from gpt2kit.generate.scheduler import Done, Request, Scheduler, Token
 
 END = 15
@@ -19,7 +19,7 @@ class CountingEngine:
 
     def __init__(self, slots=2, window=64):
         self.config = ModelConfig(vocab_size=16, window=window, width=1, layers=1, heads=1, inner_width=1)
-        self.slots = slots
+        self.slots, self.capacity = slots, slots * window
         self.held = {}
         self.fed = []
         self.together = []
@@ -54,8 +54,8 @@ def request(*ids, sampling=GREEDY, logprobs=0, **stop):
 
 def run(scheduler):
     events = []
-    while new := scheduler.step():
-        events += new
+    while scheduler.busy:
+        events += scheduler.step()
     return events
 
 
@@ -194,21 +194,29 @@ def test_a_request_submitted_while_others_run_is_served():
     assert told(run(scheduler), late) == ([13, 14], "stop")
 
 
-def test_every_slot_is_free_in_the_end():
-    _, engine = alone(*[request(3, max_new_tokens=n) for n in (1, 2, 3)])
-    assert all(not ids for ids in engine.held.values())
+def test_what_finished_sequences_left_can_be_forgotten():
+    engine = CountingEngine()
+    scheduler = Scheduler(engine)
+    for n in (1, 2, 3):
+        scheduler.submit(request(3, max_new_tokens=n))
+    run(scheduler)
+    scheduler.forget()
+    assert not any(engine.held.values())
 
 
 def test_when_nothing_is_left_there_are_no_events():
     scheduler = Scheduler(CountingEngine())
     scheduler.submit(request(12))
+    assert scheduler.busy
     run(scheduler)
     assert scheduler.step() == []
 
 
 def test_a_scheduler_without_requests_does_not_think():
     engine = CountingEngine()
-    assert Scheduler(engine).step() == []
+    scheduler = Scheduler(engine)
+    assert not scheduler.busy
+    assert scheduler.step() == []
     assert engine.fed == []
 
 
@@ -253,15 +261,6 @@ def test_a_running_request_can_be_cancelled_within_a_step():
     assert [event for event in events if event.ticket == left] == [Done(left, "cancelled")]
     assert engine.fed[fed_before:] == [[1]]
     assert told([*events, *run(scheduler)], going) == (list(range(2, 15)), "stop")
-
-
-def test_cancelling_frees_the_slot():
-    engine = CountingEngine(slots=1)
-    scheduler = Scheduler(engine)
-    ticket = scheduler.submit(request(3))
-    scheduler.step()
-    scheduler.cancel(ticket)
-    assert engine.held == {0: []}
 
 
 def test_a_slot_that_was_left_starts_clean():
@@ -326,22 +325,56 @@ class BrokenOnce(CountingEngine):
         return np.full_like(logits_RV, np.nan) if len(self.together) == 2 else logits_RV
 
 
-def test_logits_that_are_no_numbers_are_refused():
+def test_a_request_whose_logits_are_no_numbers_fails_with_the_reason():
     scheduler = Scheduler(BrokenOnce())
-    scheduler.submit(request(3, max_new_tokens=5))
-    scheduler.step()
-    with pytest.raises(Gpt2kitError, match="logits are not numbers"):
-        scheduler.step()
+    ticket = scheduler.submit(request(3, max_new_tokens=5))
+    *_, done = run(scheduler)
+    assert (done.ticket, done.reason) == (ticket, "failed")
+    assert "logits are not numbers" in str(done.error)
 
 
-def test_after_a_fault_the_next_request_finds_free_slots():
-    engine = BrokenOnce()
+class FailingOnce(CountingEngine):
+    """Runs out of something at its second step."""
+
+    def step(self, rows):
+        logits_RV = super().step(rows)
+        if len(self.together) == 2:
+            raise RuntimeError("no more")
+        return logits_RV
+
+
+def test_after_a_fault_of_the_engine_the_next_request_finds_free_slots():
+    engine = FailingOnce()
     scheduler = Scheduler(engine)
     scheduler.submit(request(3, max_new_tokens=5))
     scheduler.step()
-    with pytest.raises(Gpt2kitError):
+    with pytest.raises(RuntimeError):
         scheduler.step()
     assert not any(engine.held.values())
     assert [event.reason for event in scheduler.step()] == ["failed"]
     ticket = scheduler.submit(request(7, max_new_tokens=2))
     assert told(run(scheduler), ticket) == ([8, 9], "length")
+
+
+def test_a_request_that_may_choose_nothing_fails_alone():
+    scheduler = Scheduler(CountingEngine())
+    impossible = scheduler.submit(request(3, sampling=SamplingConfig(temperature=0, banned_ids=tuple(range(16)))))
+    neighbour = scheduler.submit(request(12))
+    events = run(scheduler)
+    assert isinstance(events[0], Done)
+    assert isinstance(events[0].error, RequestError)
+    assert events[0].ticket == impossible
+    assert told(events, neighbour) == ([13, 14], "stop")
+
+
+def test_a_requests_own_bans_see_all_ids_so_far():
+    seen = []
+
+    def never_seven(ids):
+        seen.append(list(ids))
+        return np.array([7])
+
+    scheduler = Scheduler(CountingEngine())
+    ticket = scheduler.submit(Request((5,), GREEDY, StopConfig(max_new_tokens=3), END, bans=never_seven))
+    assert told(run(scheduler), ticket) == ([6, 8, 9], "length")
+    assert seen == [[5], [5, 6], [5, 6, 8]]

@@ -57,6 +57,28 @@ def test_however_tokens_cut_characters_every_piece_holds_whole_ones():
         assert shown == [*(so_far(fragments, count + 1) for count in range(len(fragments))), CHARACTERS]
 
 
+ALONE = ["a", "é", "中", "🙂", "\x7f", "\u0080", "\u07ff", "\u0800", "\uffff", "\U00010000", "\U0010ffff"]
+
+
+@pytest.mark.parametrize("character", ALONE, ids=ascii)
+def test_a_character_comes_with_its_last_byte_however_it_is_cut(character):
+    content = character.encode()
+    for fragments in (cut(content, borders) for borders in range(2 ** (len(content) - 1))):
+        assert pieces_of(fragments)[0] == [*[""] * (len(fragments) - 1), character, ""]
+
+
+JOINED = "👩🏽\u200d🚀🏳\ufe0f\u200d🌈🇨🇳1\ufe0f\u20e3e\u0301"  # skin tone, joiners, variants, a flag, an accent
+
+
+@given(st.integers(0, 2 ** (len(JOINED.encode()) - 1) - 1))
+def test_joined_emoji_come_whole_however_tokens_cut_them(borders):
+    fragments = cut(JOINED.encode(), borders)
+    pieces, _ = pieces_of(fragments)
+    assert ["".join(pieces[: count + 1]) for count in range(len(fragments))] == [
+        so_far(fragments, count + 1) for count in range(len(fragments))
+    ]
+
+
 def test_a_family_of_emoji_may_come_apart_but_not_its_characters():
     family = "👨\u200d👩\u200d👧"
     pieces, _ = pieces_of([bytes([byte]) for byte in family.encode()])
@@ -78,6 +100,15 @@ def test_whole_text_never_shows_a_replacement_character(text, borders):
     pieces, _ = pieces_of(cut(text.encode(), borders))
     assert "\ufffd" not in "".join(pieces)
     assert "".join(pieces) == text
+
+
+BROKEN = b"a\xffb\xe4\xb8c\xf0\x9f\x99\xc3\xa9\xed\xa0\x80\xc0\xaf\x80z\xf4\x90\x80\x80\xe4"
+
+
+def test_invalid_bytes_give_the_same_text_however_tokens_cut_them():
+    for borders in range(0, 2 ** (len(BROKEN) - 1), 4093):
+        pieces, _ = pieces_of(cut(BROKEN, borders))
+        assert "".join(pieces) == BROKEN.decode("utf-8", errors="replace")
 
 
 def test_a_byte_that_starts_nothing_is_replaced():
@@ -115,6 +146,40 @@ def test_what_still_looks_like_a_stop_string_comes_in_the_end():
 
 def test_a_stop_string_that_overlaps_itself_is_found():
     assert pieces_of([b"a", b"a", b"b"], ["ab"]) == (["", "a", "", ""], True)
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "shown"),
+    [
+        ("x ab中c y", ["ab中c"], "x "),
+        ("aab中c y", ["ab中"], "a"),
+        ("ababac", ["abac"], "ab"),
+        ("the END", ["END", "EN"], "the "),
+        ("the ENT ER", ["END", "ENTER", "ER"], "the ENT "),
+        ("好的。\n\n下", ["\n\n", "。"], "好的"),
+        ("a🙂b", ["🙂"], "a"),
+    ],
+)
+def test_a_stop_string_is_found_however_tokens_cut_it(text, stop, shown):
+    for borders in range(2 ** (len(text.encode()) - 1)):
+        pieces, stopped = pieces_of(cut(text.encode(), borders), stop)
+        assert ("".join(pieces), stopped) == (shown, True)
+
+
+def test_a_stop_string_may_lie_inside_one_token_of_many_characters():
+    assert pieces_of(["床前明月光".encode(), b"x"], ["明月"]) == (["床前", "", ""], True)
+
+
+@pytest.mark.parametrize("stop", [["ab", "abc"], ["abc", "ab"]])
+def test_of_a_stop_string_and_its_beginning_either_stops_before_both(stop):
+    assert pieces_of([b"xab", b"cd"], stop) == (["x", "", ""], True)
+    assert pieces_of([b"xabcd"], stop) == (["x", ""], True)
+
+
+@pytest.mark.parametrize("stop", [["abcd", "bc"], ["bc", "abcd"]])
+def test_of_overlapping_stop_strings_the_one_that_is_whole_first_counts(stop):
+    assert pieces_of([b"a", b"bc", b"d"], stop) == (["", "a", "", ""], True)
+    assert pieces_of([b"a", b"bcd"], stop) == (["", "", ""], True)
 
 
 @pytest.mark.parametrize("stop", [["two", "one"], ["one", "two"]])

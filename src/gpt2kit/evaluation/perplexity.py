@@ -45,7 +45,7 @@ def evaluate_text(model: Generator, text: str, report: Report = silent) -> Evalu
     if len(ids) < 2:
         raise DataError("the text to evaluate is empty")
     nll, done = 0.0, 0
-    for chunk in score_chunks(model.engine, ids):
+    for chunk in score_chunks(model.free_engine(), ids):
         nll -= float(chunk.logprobs_T.sum())
         done += chunk.ids_T.size
         so_far = Evaluation(done, len(text.encode()), nll)

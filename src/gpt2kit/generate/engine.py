@@ -26,6 +26,8 @@ class Engine(Protocol):
     config: ModelConfig
     slots: int
     """Sequences it can hold at once."""
+    capacity: int
+    """Ids it can hold at once, over all slots; one full window at least."""
     exact_in_batches: bool
     """A row alone gives the same bits as in any batch."""
 

@@ -1,6 +1,6 @@
 """Which tokens may come next: each filter looks at candidates and says whom it keeps. Pure numpy, one sequence.
 
-Shape letters: C candidates, in order of token id
+Shape letters: C candidates, in order of token id   N those of them that matter, likeliest first
 Every filter takes `logits_C` (scaled) and returns a boolean mask of the same shape that keeps at least one.
 """
 
@@ -13,7 +13,8 @@ import numpy as np
 
 def softmax(logits_C: np.ndarray) -> np.ndarray:
     """Probabilities, float64."""
-    exp_C = np.exp(logits_C.astype(np.float64) - logits_C.max())
+    exp_C = np.subtract(logits_C, logits_C.max(), dtype=np.float64)
+    np.exp(exp_C, out=exp_C)
     return exp_C / exp_C.sum()
 
 
@@ -27,27 +28,34 @@ def keep_top_k(logits_C: np.ndarray, k: int) -> np.ndarray:
 def keep_top_p(logits_C: np.ndarray, p: float) -> np.ndarray:
     """The smallest set whose probabilities reach p, the one that crosses it included; equal logits in order of id.
 
-    Source: Holtzman et al. 2020, section 3.1. Also nshepperd's and gpt-2-simple's rule.
+    Source: Holtzman et al. 2020, section 3.1.
     """
-    order_C, probs_C = _likeliest_first(logits_C)
-    return _mask(order_C, np.cumsum(probs_C) - probs_C < p)
+    order_N, probs_N = _likeliest_first(logits_C, p)
+    return _mask(logits_C, order_N[np.cumsum(probs_N) - probs_N < p])
+
+
+def keep_top_p_nshepperd(logits_C: np.ndarray, p: float) -> np.ndarray:
+    """nshepperd's and gpt-2-simple's rule: as `keep_top_p`, but ties with the last one kept survive."""
+    return logits_C >= logits_C[keep_top_p(logits_C, p)].min()
 
 
 def keep_top_p_openai(logits_C: np.ndarray, p: float) -> np.ndarray:
     """openai/gpt-2's rule: the token that crosses p is left out; ties with the last one kept survive."""
-    order_C, probs_C = _likeliest_first(logits_C)
-    reaching = int((np.cumsum(probs_C) <= p).sum())
-    return logits_C >= logits_C[order_C[max(reaching - 1, 0)]]
+    if p == 1:  # only rounding takes a sum above 1
+        return np.ones(logits_C.shape, bool)
+    order_N, probs_N = _likeliest_first(logits_C, p)
+    reaching = int((np.cumsum(probs_N) <= p).sum())
+    return logits_C >= logits_C[order_N[max(reaching - 1, 0)]]
 
 
 def keep_top_p_gpt2_ml(logits_C: np.ndarray, p: float) -> np.ndarray:
     """imcaspar/gpt2-ml's rule: the token that crosses p is left out, the likeliest always kept."""
     if p > 0.999999:
         return np.ones(logits_C.shape, bool)
-    order_C, probs_C = _likeliest_first(logits_C)
-    kept_C = np.cumsum(probs_C) < p
-    kept_C[0] = True
-    return _mask(order_C, kept_C)
+    order_N, probs_N = _likeliest_first(logits_C, p)
+    kept_N = np.cumsum(probs_N) < p
+    kept_N[0] = True
+    return _mask(logits_C, order_N[kept_N])
 
 
 def keep_min_p(logits_C: np.ndarray, p: float) -> np.ndarray:
@@ -61,7 +69,7 @@ def keep_typical(logits_C: np.ndarray, p: float) -> np.ndarray:
     surprise_C = -np.log(np.maximum(probs_C, np.finfo(np.float64).tiny))
     order_C = np.argsort(np.abs(surprise_C - (probs_C * surprise_C).sum()), kind="stable")
     sorted_C = probs_C[order_C]
-    return _mask(order_C, np.cumsum(sorted_C) - sorted_C < p)
+    return _mask(logits_C, order_C[np.cumsum(sorted_C) - sorted_C < p])
 
 
 def ids_completing_ngram(ids: Sequence[int], n: int) -> list[int]:
@@ -72,12 +80,16 @@ def ids_completing_ngram(ids: Sequence[int], n: int) -> list[int]:
     return [ids[at + n - 1] for at in range(len(ids) - n + 1) if tuple(ids[at : at + n - 1]) == prefix]
 
 
-def _likeliest_first(logits_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order_C = np.argsort(-logits_C, kind="stable")
-    return order_C, softmax(logits_C)[order_C]
+def _likeliest_first(logits_C: np.ndarray, p: float) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest N in order, equal ones in order of id, and their probabilities: enough to exceed p, or all."""
+    probs_C = softmax(logits_C)
+    # Those below their share of 1 - p are together less than 1 - p; sums round by less than 1e-9.
+    enough_N = np.flatnonzero(probs_C >= max(1 - p - 1e-9, 0) / probs_C.size)
+    order_N = enough_N[np.argsort(-logits_C[enough_N], kind="stable")]
+    return order_N, probs_C[order_N]
 
 
-def _mask(order_C: np.ndarray, kept_C: np.ndarray) -> np.ndarray:
-    mask_C = np.zeros(order_C.shape, bool)
-    mask_C[order_C[kept_C]] = True
+def _mask(logits_C: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    mask_C = np.zeros(logits_C.shape, bool)
+    mask_C[kept] = True
     return mask_C

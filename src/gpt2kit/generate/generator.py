@@ -6,17 +6,29 @@ import secrets
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from types import TracebackType
 from typing import Literal, Self
 
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.errors import Gpt2kitError, RequestError, WeightMismatch
+from gpt2kit.generate.banned_words import BannedWords
 from gpt2kit.generate.engine import Engine
 from gpt2kit.generate.scheduler import Done, Event, Request, Scheduler, Ticket, Token
 from gpt2kit.generate.score import Scores, score
 from gpt2kit.generate.text import TextStream
 from gpt2kit.tokenizer.protocol import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What to continue, and which of its samples to write."""
+
+    text: str | None = None
+    """Plain text: `<|endoftext|>` in it is text. None starts from nothing."""
+    sample: int = 0
+    """Each sample of one text has its own randomness."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,14 @@ class Piece:
     """Some new text of one sample; `completion` comes with the last."""
 
     sample: int
+    """Which of the texts asked for, from 0."""
     text: str
     completion: Completion | None = None
+
+
+def seeded(sampling: SamplingConfig) -> SamplingConfig:
+    """With a seed: the one it has, or one drawn now."""
+    return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbits(32))
 
 
 def in_turn(pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -89,11 +107,8 @@ class Generator:
         Raises:
             PromptTooLong: the prompt does not fit and `stop.overflow` forbids to cut it.
         """
-        done = {
-            piece.sample: piece.completion
-            for piece in self.pieces(prompt, samples=samples, sampling=sampling, stop=stop, logprobs=logprobs)
-            if piece.completion
-        }
+        pieces = self.pieces(prompt, samples=samples, sampling=sampling, stop=stop, logprobs=logprobs)
+        done = {piece.sample: piece.completion for piece in pieces if piece.completion}
         return [done[sample] for sample in range(samples)]
 
     def stream(
@@ -106,40 +121,69 @@ class Generator:
 
     def score(self, text: str, *, top: int = 0) -> Scores:
         """The log-probability of every token of `text`, the first one given only that a text begins."""
+        return score(self.free_engine(), [self.tokenizer.end_id, *self.tokenizer.encode(text)], top)
+
+    def free_engine(self) -> Engine:
+        """The engine with all slots free, for other uses than writing. Raises RequestError while a text is written."""
         if self._inbox:
             raise RequestError("a text is still being written; finish or close its iterator before scoring another")
-        return score(self.engine, [self.tokenizer.end_id, *self.tokenizer.encode(text)], top)
+        self._scheduler.forget()
+        return self.engine
 
     def pieces(
         self,
         prompt: str | None = None,
         *,
-        samples: int = 1,
+        samples: int | None = 1,
+        first_sample: int = 0,
         sampling: SamplingConfig | None = None,
         stop: StopConfig | None = None,
         logprobs: int = 0,
     ) -> Iterator[Piece]:
-        """As `generate`, but everything as it comes, the samples interleaved. Closing the iterator cancels the rest."""
-        if samples < 1 or logprobs < 0:
-            raise RequestError(f"{samples} samples and {logprobs} alternatives were asked; at least 1 and 0 are needed")
-        sampling, stop = self._settled(sampling or SamplingConfig()), stop or StopConfig()
-        assert sampling.seed is not None
-        ids = tuple(self.tokenizer.encode(prompt or "")) or (self.tokenizer.end_id,)
-        request = Request(ids, sampling, stop, self.tokenizer.end_id, logprobs)
-        growing: dict[Ticket, _Growing] = {}
+        """As `generate`, but everything as it comes, the samples interleaved. Closing the iterator cancels the rest.
+
+        Args:
+            samples: how many; None is without end.
+            first_sample: the number of the first: another number is another try, also with the same seed.
+        """
+        if samples is not None and samples < 1:
+            raise RequestError(f"{samples} samples were asked for; at least 1 is needed")
+        numbers = islice(count(first_sample), samples)
+        return self.write((Prompt(prompt, n) for n in numbers), sampling=sampling, stop=stop, logprobs=logprobs)
+
+    def write(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        sampling: SamplingConfig | None = None,
+        stop: StopConfig | None = None,
+        logprobs: int = 0,
+    ) -> Iterator[Piece]:
+        """Continue many prompts, as many at once as the engine has slots; `prompts` is read as slots become free."""
+        if logprobs < 0:
+            raise RequestError(f"{logprobs} alternatives were asked for; 0 or more can be given")
+        task = self._task(sampling or SamplingConfig(), stop or StopConfig(), logprobs)
+        ahead, growing = enumerate(prompts), dict[Ticket, _Growing]()
         try:
-            for sample in range(samples):
-                ticket = self._scheduler.submit(replace(request, sample=sample))
-                growing[ticket], self._inbox[ticket] = _Growing(sample, TextStream(self.tokenizer, stop.stop)), deque()
-            while growing:
+            while True:
                 for ticket in list(growing):
-                    yield from self._news(ticket, growing, sampling.seed)
-                if growing:
-                    self._step()
+                    yield from self._news(ticket, growing, task.seed)
+                for number, prompt in islice(ahead, 2 * self.engine.slots - len(growing)):
+                    ticket = self._scheduler.submit(task.request(prompt), group=task)
+                    growing[ticket], self._inbox[ticket] = _Growing(number, task.stream()), deque()
+                if not growing:
+                    return
+                self._step()
         finally:
             for ticket in growing:
                 self._scheduler.cancel(ticket)
                 del self._inbox[ticket]
+
+    def count_tokens(self, prompt: str | None, stop: StopConfig) -> int:
+        """How many tokens the prompt has. Raises PromptTooLong where `write` would."""
+        request = self._task(SamplingConfig(), stop).request(Prompt(prompt))
+        self._scheduler.check(request)
+        return len(request.ids)
 
     def close(self) -> None:
         """Free the engine."""
@@ -152,6 +196,11 @@ class Generator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _task(self, sampling: SamplingConfig, stop: StopConfig, logprobs: int = 0) -> _Task:
+        # Padded vocabularies have ids without text.
+        sampling = replace(sampling, banned_ids=sampling.banned_ids + self._unspeakable)
+        return _Task(self.tokenizer, seeded(sampling), stop, logprobs)
 
     def _step(self) -> None:
         """Think once for every open iterator, and leave each its own events."""
@@ -166,7 +215,8 @@ class Generator:
             if isinstance(event, Done):
                 del growing[ticket], self._inbox[ticket]
                 if event.reason == "failed":
-                    raise Gpt2kitError("this text was given up, for thinking failed while it was being written")
+                    others = Gpt2kitError("this text was given up, for thinking failed while it was being written")
+                    raise event.error or others
                 yield sample.last_piece("length" if event.reason == "length" else "stop", seed)
                 return
             if sample.stream.stopped:
@@ -175,11 +225,6 @@ class Generator:
             if sample.stream.stopped:
                 self._scheduler.cancel(ticket)
 
-    def _settled(self, sampling: SamplingConfig) -> SamplingConfig:
-        """With a seed, and without ids that the tokenizer has no text for (padded vocabularies)."""
-        seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
-        return replace(sampling, seed=seed, banned_ids=sampling.banned_ids + self._unspeakable)
-
 
 def _has_text(tokenizer: Tokenizer, token_id: int) -> bool:
     try:
@@ -187,6 +232,27 @@ def _has_text(tokenizer: Tokenizer, token_id: int) -> bool:
     except RequestError:
         return False
     return True
+
+
+class _Task:
+    """What all texts of one call have in common."""
+
+    def __init__(self, tokenizer: Tokenizer, sampling: SamplingConfig, stop: StopConfig, logprobs: int) -> None:
+        self._tokenizer, self._sampling, self._stop, self._logprobs = tokenizer, sampling, stop, logprobs
+        assert sampling.seed is not None
+        self.seed = sampling.seed
+        self._bans = BannedWords(tokenizer, sampling.banned_words) if sampling.banned_words else None
+
+    def request(self, prompt: Prompt) -> Request:
+        end_id = self._tokenizer.end_id
+        ids = tuple(self._tokenizer.encode(prompt.text or "")) or (end_id,)
+        return Request(ids, self._sampling, self._stop, end_id, self._logprobs, prompt.sample, self._bans)
+
+    def stream(self) -> TextStream:
+        stop = self._stop
+        return TextStream(
+            self._tokenizer, stop.stop, until_sentence=stop.until_sentence, min_tokens=stop.min_new_tokens
+        )
 
 
 class _Growing:

@@ -25,6 +25,7 @@ class ReferenceEngine:
     def __init__(self, checkpoint: Checkpoint, slots: int = 8) -> None:
         self.config: ModelConfig = checkpoint.config
         self.slots = slots
+        self.capacity = slots * self.config.window
         self._weights = {name: tensor.read_float32() for name, tensor in checkpoint.tensors.items()}
         self._ids: dict[int, list[int]] = {}
 

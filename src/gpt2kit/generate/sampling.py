@@ -1,7 +1,13 @@
 """From logits to token ids: the one definition of how a token is chosen. Pure functions, no hidden random state.
 
-Order of the standard chain: forced ids, bias, bans, penalties, no-repeat n-gram; temperature, top_k, top_p, min_p,
-typical_p; then one uniform number picks by inverse CDF in order of token id.
+The order, whatever the order of the settings:
+    1. a forced id is taken as it is, whatever is banned
+    2. logit_bias; repetition_penalty; presence_penalty and frequency_penalty
+    3. bans: banned_ids, what may not come at this step (an end before the minimum length, the rest of a banned word),
+       what would complete an n-gram again, the padding of gpt2-ml
+    4. at temperature 0 the likeliest, of equal ones the lowest id
+    5. top_k, temperature, the top_p of the chain, min_p, typical_p: each sees what those before it have left
+    6. one uniform number picks by inverse CDF in order of token id
 Shape letters: R rows (one a sequence)   V vocabulary   C candidates of a row, in order of token id
 """
 
@@ -20,6 +26,7 @@ from gpt2kit.generate.filters import (
     keep_top_k,
     keep_top_p,
     keep_top_p_gpt2_ml,
+    keep_top_p_nshepperd,
     keep_top_p_openai,
     keep_typical,
     softmax,
@@ -37,8 +44,8 @@ class RowState:
     prompt_length: int
     sample: int = 0
     """Which of several samples of one request this is."""
-    banned: tuple[int, ...] = ()
-    """Ids banned for this step only."""
+    banned: Sequence[int] | np.ndarray = ()
+    """Ids banned for this step only: ends before the minimum length, what would complete a banned word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ def _log_sum_exp(logits_RV: np.ndarray) -> np.ndarray:
     top_R = logits_RV.max(axis=-1)
     if not np.isfinite(top_R).all():
         raise Gpt2kitError("the model's logits are not numbers; look for NaN with: gpt2 inspect MODEL --tensors")
-    sums_R = np.exp(logits_RV - top_R[:, None]).sum(axis=-1, dtype=np.float64)
+    sums_R = [np.exp(logits_V - top).sum(dtype=np.float64) for logits_V, top in zip(logits_RV, top_R, strict=True)]
     return np.asarray(top_R + np.log(sums_R))
 
 
@@ -119,13 +126,14 @@ def _choose_one(logits_V: np.ndarray, state: RowState) -> int:
 
 def _adjusted(logits_V: np.ndarray, state: RowState) -> np.ndarray:
     """Logits after bias, bans and penalties; the input itself where nothing asks for a change."""
-    sampling, banned = state.sampling, [*state.sampling.banned_ids, *state.banned]
+    sampling, bans = state.sampling, [state.sampling.banned_ids, state.banned]
     if sampling.no_repeat_ngram:
-        banned += ids_completing_ngram(state.ids, sampling.no_repeat_ngram)
+        bans.append(ids_completing_ngram(state.ids, sampling.no_repeat_ngram))
     if sampling.chain == "gpt2-ml":
-        banned.append(0)  # its padding, which the old program pushed down
+        bans.append([0])  # its padding, which the old program pushed down
+    banned = np.concatenate([np.asarray(ids, np.int64) for ids in bans])
     penalised = sampling.repetition_penalty != 1 or sampling.presence_penalty or sampling.frequency_penalty
-    if not (banned or penalised or sampling.logit_bias):
+    if not (banned.size or penalised or sampling.logit_bias):
         return logits_V
     logits_V = logits_V.copy()
     for id, bias in sampling.logit_bias.items():
@@ -149,7 +157,8 @@ def _filtered(logits_V: np.ndarray, sampling: SamplingConfig) -> tuple[np.ndarra
         kept_V &= keep_top_k(logits_V, sampling.top_k)
     candidates_C = np.flatnonzero(kept_V)
     with np.errstate(over="ignore"):  # a temperature next to 0 leaves the likeliest alone
-        logits_C = (logits_V[candidates_C].astype(np.float64) - logits_V.max()) / sampling.temperature
+        logits_C = logits_V if candidates_C.size == logits_V.size else logits_V[candidates_C]
+        logits_C = np.subtract(logits_C, logits_V.max(), dtype=np.float64) / sampling.temperature
 
     def narrow(keep_C: np.ndarray) -> None:
         nonlocal candidates_C, logits_C
@@ -159,6 +168,8 @@ def _filtered(logits_V: np.ndarray, sampling: SamplingConfig) -> tuple[np.ndarra
         narrow(keep_top_p_openai(logits_C, sampling.top_p))
     elif sampling.chain == "gpt2-ml":
         narrow(keep_top_p_gpt2_ml(logits_C, sampling.top_p))
+    elif sampling.chain == "nshepperd" and 0 < sampling.top_p < 1:
+        narrow(keep_top_p_nshepperd(logits_C, sampling.top_p))
     elif 0 < sampling.top_p < 1:
         narrow(keep_top_p(logits_C, sampling.top_p))
     if sampling.min_p:

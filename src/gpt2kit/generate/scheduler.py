@@ -1,21 +1,28 @@
 """The only driver of an engine: requests in, one event a token out. No tensors, no text.
 
-Static batches: as many waiting requests as the engine has slots start together, in order of arrival; the next ones
-start when all of these are done. A text depends on its own request only, so batches may change without changing it.
+Requests join and leave between steps (or, where asked for, in static batches: the next ones start when all of these are
+done). Every step gives each sequence that is being written its one id, and reads at most `prefill_ids` ids of prompts,
+oldest first, so that a long prompt does not halt the others. Who waits starts in fair order, when there are a slot and
+memory for it. What a prompt has in common with what a slot holds, or is about to hold, is copied instead of read again.
+A text depends on its own request only, so none of this changes it.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import PromptTooLong, RequestError
-from gpt2kit.generate.engine import Engine, Row
-from gpt2kit.generate.sampling import RowState, alternatives, choose
+import numpy as np
 
+from gpt2kit.config.sampling import SamplingConfig, StopConfig
+from gpt2kit.errors import Gpt2kitError, PromptTooLong, RequestError
+from gpt2kit.generate.engine import Engine, Row
+from gpt2kit.generate.fair_queue import FairQueue
+from gpt2kit.generate.sampling import RowState, alternatives, choose
+from gpt2kit.generate.slots import WORTH_SHARING, Slots, shared_length
+
+Bans = Callable[[Sequence[int]], np.ndarray]
 Reason = Literal["stop", "length", "cancelled", "failed"]
 
 
@@ -33,6 +40,8 @@ class Request:
     """How many of the likeliest alternatives to report with every token."""
     sample: int = 0
     """Which of several samples of the same prompt this is."""
+    bans: Bans | None = None
+    """Which ids may not follow all ids so far, prompt included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +69,45 @@ class Done:
 
     ticket: Ticket
     reason: Reason
+    error: Gpt2kitError | None = None
+    """Why it failed, where the fault lay in this request alone."""
 
 
 Event = Token | Done
 
 
 @dataclass(slots=True)
-class _Running:
+class _Sequence:
     ticket: Ticket
     request: Request
     slot: int
     ids: list[int]
-    unfed: list[int] = field(default_factory=list)  # ids the engine has not seen
-    held: int = 0  # ids in the slot
+    """The prompt, and every token chosen."""
+    content: list[int]
+    """What the slot is to hold: the end of `ids`, all of it until the window slides."""
+    begun: bool = False
 
 
 class Scheduler:
     """Drives one engine. Not thread-safe: whoever owns the engine calls it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._waiting: deque[tuple[Ticket, Request]] = deque()
-        self._running: list[_Running] = []
+    def __init__(
+        self, engine: Engine, *, batching: Literal["continuous", "static"] = "continuous", prefill_ids: int = 256
+    ) -> None:
+        self._engine, self._batching, self._prefill_ids = engine, batching, prefill_ids
+        self._slots = Slots(engine)
+        self._waiting: FairQueue[Ticket, Request] = FairQueue()
+        self._running: dict[Ticket, _Sequence] = {}  # oldest first
         self._events: list[Event] = []
         self._submitted = 0
 
-    def submit(self, request: Request) -> Ticket:
-        """Queue a request. Raises PromptTooLong where its StopConfig forbids to cut it, RequestError for wrong ids."""
+    @property
+    def busy(self) -> bool:
+        """Whether anything is left to do or to tell."""
+        return bool(self._waiting or self._running or self._events)
+
+    def check(self, request: Request) -> None:
+        """Raise PromptTooLong where its StopConfig forbids to cut it, RequestError for wrong ids."""
         config, stop, sampling = self._engine.config, request.stop, request.sampling
         named = (*request.ids, *sampling.logit_bias, *sampling.banned_ids, *sampling.forced_ids, *stop.stop_ids)
         if not request.ids:
@@ -100,80 +121,149 @@ class Scheduler:
             )
         if stop.overflow == "stop" and len(request.ids) > config.window:
             raise PromptTooLong(f"the prompt has {len(request.ids)} tokens; the window holds {config.window}")
+
+    def submit(self, request: Request, group: Hashable = None) -> Ticket:
+        """Queue a request that `check` has nothing against; groups that wait start in turn."""
+        self.check(request)
         self._submitted += 1
         ticket = Ticket(self._submitted)
-        self._waiting.append((ticket, request))
+        self._waiting.put(ticket, request, group)
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
         """Give up a request; the next step reports it Done. Unknown or finished tickets are ignored."""
-        for entry in self._waiting:
-            if entry[0] == ticket:
-                self._waiting.remove(entry)
-                self._events.append(Done(ticket, "cancelled"))
-                return
-        for running in self._running:
-            if running.ticket == ticket:
-                return self._finish(running, "cancelled")
+        if ticket in self._waiting:
+            self._waiting.remove(ticket)
+            self._events.append(Done(ticket, "cancelled"))
+        elif ticket in self._running:
+            self._finish(self._running[ticket], "cancelled")
+
+    def forget(self) -> None:
+        """Empty the slots of finished sequences, which otherwise keep their ids until the room is needed."""
+        self._slots.forget()
 
     def step(self) -> list[Event]:
-        """Think once for every running request. Returns what happened; an empty list means nothing is left to do."""
-        if not self._running:
-            self._start_batch()
+        """Think once for everything that runs. Returns what happened: nothing while prompts are read."""
+        self._start()
         if self._running:
             self._think()
         events, self._events = self._events, []
         return events
 
-    def _start_batch(self) -> None:
-        while self._waiting and len(self._running) < self._engine.slots:
-            ticket, request = self._waiting.popleft()
-            running = _Running(ticket, request, len(self._running), list(request.ids))
-            running.unfed = list(request.ids)
-            self._running.append(running)
+    def _start(self) -> None:
+        """Give slots to those who wait, as long as there are slots and memory; nobody is passed over."""
+        if self._batching == "static" and self._running:
+            return
+        while self._waiting:
+            ticket, request = self._waiting.first()
+            content = list(self._newest(request.ids) if len(request.ids) > self._window else request.ids)
+            need = min(len(request.ids) + request.stop.max_new_tokens, self._window)
+            slot = self._slots.take(content, need)
+            if slot is None:
+                return
+            self._waiting.pop()
+            self._running[ticket] = _Sequence(ticket, request, slot, list(request.ids), content)
 
     def _think(self) -> None:
         try:
-            logits_RV = self._engine.step([Row(running.slot, self._next_ids(running)) for running in self._running])
-            choice = choose(logits_RV, [_state(running) for running in self._running])
+            fed = self._share_out()
+            logits_RV = self._engine.step([row for _, row in fed])
+            for sequence, row in fed:
+                self._slots.held[sequence.slot] += row.ids
+            choosing = [sequence for sequence, row in fed if row.logits == "last"]
+            chosen = _choose_each(logits_RV, choosing)
         except BaseException:
-            # What the slots hold now is unknown, so the whole batch is given up.
-            for running in list(self._running):
-                self._finish(running, "failed")
+            # What the slots hold now is unknown, so all that runs is given up.
+            for sequence in list(self._running.values()):
+                self._finish(sequence, "failed")
+            self._slots.reset()
             raise
-        for running, logits_V, id, logprob in zip(
-            list(self._running), logits_RV, choice.ids_R.tolist(), choice.logprobs_R.tolist(), strict=True
-        ):
-            stop = running.request.stop
-            if (id == running.request.end_id and not stop.ignore_end) or id in stop.stop_ids:
-                self._finish(running, "stop")
+        for sequence, logits_V, choice in zip(choosing, logits_RV, chosen, strict=True):
+            self._go_on(sequence, logits_V, choice)
+
+    def _share_out(self) -> list[tuple[_Sequence, Row]]:
+        """Who gets which ids in this step."""
+        fed, left = [], self._prefill_ids
+        for sequence in self._running.values():
+            if len(sequence.content) > self._window:
+                sequence.content = list(self._newest(sequence.ids))
+                self._slots.clear(sequence.slot)
+            if not sequence.begun and not self._begin(sequence):
                 continue
-            top = alternatives(logits_V, running.request.logprobs) if running.request.logprobs else ()
-            self._events.append(Token(running.ticket, id, logprob, top))
-            running.ids.append(id)
-            running.unfed.append(id)
-            full = running.held >= self._engine.config.window and stop.overflow == "stop"
-            if len(running.ids) - len(running.request.ids) >= stop.max_new_tokens or full:
-                self._finish(running, "length")
+            held = len(self._slots.held[sequence.slot])
+            unfed = sequence.content[held:]
+            if len(unfed) > 1:
+                unfed = unfed[:left]
+                left -= len(unfed)
+            if unfed:
+                whole = held + len(unfed) == len(sequence.content)
+                fed.append((sequence, Row(sequence.slot, unfed, "last" if whole else "none")))
+        return fed
 
-    def _next_ids(self, running: _Running) -> Sequence[int]:
-        """What the slot gets now; a slot about to overflow starts again with the newest half of its window."""
-        window = self._engine.config.window
-        if running.held + len(running.unfed) > window:
-            self._engine.truncate(running.slot, 0)
-            running.unfed, running.held = running.ids[-max(window // 2, 1) :], 0
-        ids, running.unfed = running.unfed, []
-        running.held += len(ids)
-        return ids
+    def _begin(self, sequence: _Sequence) -> bool:
+        """Copy the longest beginning that any slot holds. False: an older sequence is about to hold a longer one."""
+        source, length = self._slots.longest_beginning(sequence.content)
+        for elder in self._running.values():
+            if elder is sequence:
+                break
+            held = len(self._slots.held[elder.slot])
+            reading = len(elder.content) - held > 1
+            common = shared_length(sequence.content[:-1], elder.content if reading else elder.content[:held])
+            if common > length:
+                source, length = elder.slot, common
+        if length - len(self._slots.held[sequence.slot]) >= WORTH_SHARING:
+            if len(self._slots.held[source]) < length:
+                return False
+            self._slots.share(source, sequence.slot, length)
+        sequence.begun = True
+        return True
 
-    def _finish(self, running: _Running, reason: Reason) -> None:
-        self._engine.truncate(running.slot, 0)
-        self._running.remove(running)
-        self._events.append(Done(running.ticket, reason))
+    def _go_on(self, sequence: _Sequence, logits_V: np.ndarray, choice: tuple[int, float] | Gpt2kitError) -> None:
+        request, stop = sequence.request, sequence.request.stop
+        if isinstance(choice, Gpt2kitError):
+            return self._finish(sequence, "failed", choice)
+        id, logprob = choice
+        if (id == request.end_id and not stop.ignore_end) or id in stop.stop_ids:
+            return self._finish(sequence, "stop")
+        top = alternatives(logits_V, request.logprobs) if request.logprobs else ()
+        self._events.append(Token(sequence.ticket, id, logprob, top))
+        full = len(sequence.content) >= self._window and stop.overflow == "stop"
+        sequence.ids.append(id)
+        sequence.content.append(id)
+        if len(sequence.ids) - len(request.ids) >= stop.max_new_tokens or full:
+            self._finish(sequence, "length")
+
+    def _finish(self, sequence: _Sequence, reason: Reason, error: Gpt2kitError | None = None) -> None:
+        self._slots.leave(sequence.slot)
+        del self._running[sequence.ticket]
+        self._events.append(Done(sequence.ticket, reason, error))
+
+    @property
+    def _window(self) -> int:
+        return self._engine.config.window
+
+    def _newest(self, ids: Sequence[int]) -> Sequence[int]:
+        """What is kept of a text that no longer fits: half a window, so that it need not be cut at every token."""
+        return ids[-max(self._window // 2, 1) :]
 
 
-def _state(running: _Running) -> RowState:
-    request = running.request
-    written = len(running.ids) - len(request.ids)
-    banned = (request.end_id, *request.stop.stop_ids) if written < request.stop.min_new_tokens else ()
-    return RowState(request.sampling, running.ids, len(request.ids), request.sample, banned)
+def _choose_each(logits_RV: np.ndarray, sequences: Sequence[_Sequence]) -> list[tuple[int, float] | Gpt2kitError]:
+    """The id and log-probability chosen for each sequence; an error where none can be chosen for it."""
+    states = [_state(sequence) for sequence in sequences]
+    try:
+        choice = choose(logits_RV, states)
+    except Gpt2kitError as error:
+        if len(sequences) == 1:
+            return [error]
+        alone = zip(logits_RV, sequences, strict=True)
+        return [outcome for logits_V, sequence in alone for outcome in _choose_each(logits_V[None], [sequence])]
+    return list(zip(choice.ids_R.tolist(), choice.logprobs_R.tolist(), strict=True))
+
+
+def _state(sequence: _Sequence) -> RowState:
+    request = sequence.request
+    early = len(sequence.ids) - len(request.ids) < request.stop.min_new_tokens
+    banned = np.array([request.end_id, *request.stop.stop_ids] if early else [], np.int64)
+    if request.bans:
+        banned = np.concatenate([banned, request.bans(sequence.ids)])
+    return RowState(request.sampling, sequence.ids, len(request.ids), request.sample, banned)

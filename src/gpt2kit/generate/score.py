@@ -25,6 +25,8 @@ class Scores:
     ids_T: np.ndarray
     logprobs_T: np.ndarray
     """float64, natural logarithm."""
+    ranks_T: np.ndarray
+    """int64, the place among the vocabulary: 1 is the likeliest; of equal ones the lower id comes first."""
     top: tuple[tuple[tuple[int, float], ...], ...]
     """For every token the likeliest alternatives, id and log-probability, likeliest first; empty if none were asked."""
 
@@ -36,6 +38,7 @@ def score(engine: Engine, ids: Sequence[int], top: int = 0) -> Scores:
     return Scores(
         np.concatenate([empty.astype(np.int64), *(chunk.ids_T for chunk in chunks)]),
         np.concatenate([empty, *(chunk.logprobs_T for chunk in chunks)]),
+        np.concatenate([empty.astype(np.int64), *(chunk.ranks_T for chunk in chunks)]),
         tuple(entry for chunk in chunks for entry in chunk.top),
     )
 
@@ -61,4 +64,11 @@ def score_chunks(engine: Engine, ids: Sequence[int], top: int = 0) -> Iterator[S
 
 def _judge(logits_TV: np.ndarray, ids_T: np.ndarray, top: int) -> Scores:
     found = tuple(alternatives(logits_V, top) for logits_V in logits_TV) if top else ()
-    return Scores(ids_T, logprobs_of(logits_TV, ids_T), found)
+    return Scores(ids_T, logprobs_of(logits_TV, ids_T), _ranks(logits_TV, ids_T), found)
+
+
+def _ranks(logits_TV: np.ndarray, ids_T: np.ndarray) -> np.ndarray:
+    own_T1 = np.take_along_axis(logits_TV, ids_T[:, None], axis=-1)
+    equal_TV = logits_TV == own_T1
+    equal_TV &= np.arange(logits_TV.shape[-1]) < ids_T[:, None]
+    return 1 + np.count_nonzero(logits_TV > own_T1, axis=-1) + np.count_nonzero(equal_TV, axis=-1)

@@ -1,12 +1,15 @@
 """The torch engine: the network of `model/gpt2.py` with a cache of keys and values, on any device torch knows.
 
-Shape letters: B rows of a group   T new positions a row   D width   V vocabulary
+Shape letters: N new positions of a step, of all rows in one line   D width
 """
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -17,13 +20,16 @@ from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import ConfigError
 from gpt2kit.generate.engine import Row
 from gpt2kit.model.gpt2 import GPT2
-from gpt2kit.model.kv_cache import CacheView, KeyValueCache
+from gpt2kit.model.kv_cache import CacheView, KeyValueCache, grows_on_demand
 from gpt2kit.model.memory import naming_exhaustion
 from gpt2kit.model.weights import to_network
 
 # Engines with so many slots keep all matrices column by column: 8 % more tokens/s with eight rows, the same with one,
 # but 25 % fewer with two or three. The head gains that way for every batch, up to 1.8 times its own speed.
 BATCH_SLOTS = 8
+# The other half of the free memory is for what a step computes.
+CACHE_SHARE = 0.5
+MEMORY_FIGURES = Path("/proc/meminfo")
 
 
 def usable_device(device: str) -> str:
@@ -39,15 +45,21 @@ def usable_device(device: str) -> str:
 
 
 class TorchEngine:
-    """Rows that bring equally many ids think together, without padding. Used slots lie side by side in the cache."""
+    """All rows of a step think in one pass through the weights, without padding, however many ids each brings."""
 
     exact_in_batches = False
 
-    def __init__(self, checkpoint: Checkpoint, slots: int = 8, device: str = "cpu") -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, slots: int = 8, device: str = "cpu", memory_bytes: int | None = None
+    ) -> None:
+        """`memory_bytes` is what the cache may take: by default, half of what is free after loading the network.
+
+        Where the cache grows on demand too little of it makes `capacity` smaller, elsewhere `slots`; a window remains.
+        """
         network = to_network(checkpoint.config, checkpoint.tensors).requires_grad_(False).to(device).eval()
         if network.wte.weight.device.type == "cpu":
             _lay_out(network, for_batches=slots >= BATCH_SLOTS)
-        self._think_with(network, slots)
+        self._think_with(network, slots, memory_bytes)
 
     @classmethod
     def around(cls, network: GPT2, slots: int) -> Self:
@@ -56,14 +68,17 @@ class TorchEngine:
         engine._think_with(network, slots)
         return engine
 
-    def _think_with(self, network: GPT2, slots: int) -> None:
+    def _think_with(self, network: GPT2, slots: int, memory_bytes: int | None = None) -> None:
         self.config: ModelConfig = network.config
-        self.slots = slots
         self.network = network
         self.device = network.wte.weight.device
-        self._cache = KeyValueCache(self.config, slots, self.device)
-        self._slot_at: list[int] = []  # cache row -> slot
-        self._length: dict[int, int] = {}  # slot -> ids in it
+        if memory_bytes is None:
+            memory_bytes = free_for_cache(self.device)
+        positions = memory_bytes // KeyValueCache.bytes_per_position(self.config)
+        self.slots = slots if grows_on_demand(self.device) else slots_that_fit(positions, self.config.window, slots)
+        self.capacity = max(self.config.window, min(positions, self.slots * self.config.window))
+        self._cache = KeyValueCache(self.config, self.slots, self.device)
+        self._length = [0] * self.slots  # slot -> ids in it
 
     @torch.inference_mode()
     def step(self, rows: Sequence[Row]) -> np.ndarray:
@@ -73,67 +88,54 @@ class TorchEngine:
 
     def _step(self, rows: Sequence[Row]) -> np.ndarray:
         for row in rows:
-            self._open(row)
-        logits_by_slot: dict[int, np.ndarray] = {}
-        in_cache_order = sorted(rows, key=lambda row: (len(row.ids), self._slot_at.index(row.slot)))
-        for _, group in groupby(in_cache_order, key=lambda row: len(row.ids)):
-            self._think(list(group), logits_by_slot)
-        wanted = [logits_by_slot[row.slot] for row in rows if row.logits != "none"]
-        return np.concatenate(wanted) if wanted else np.empty((0, self.config.vocab_size), np.float32)
+            assert 0 <= row.slot < self.slots, f"slot {row.slot} of {self.slots}"
+            assert 0 < len(row.ids) <= self.config.window - self._length[row.slot], "a row must fit the window"
+        if not rows:
+            return np.empty((0, self.config.vocab_size), np.float32)
+        line = sorted(rows, key=lambda row: row.slot)  # rows side by side in the cache are read together
+        slots = [row.slot for row in line]
+        view = CacheView(self._cache, slots, [self._length[slot] for slot in slots], [len(row.ids) for row in line])
+        x_ND = self.network.hidden(torch.tensor([[id for row in line for id in row.ids]], device=self.device), view)[0]
+        for row in line:
+            self._length[row.slot] += len(row.ids)
+        return self.network.head(x_ND[_wanted(rows, line)]).float().cpu().numpy()
 
     def truncate(self, slot: int, length: int) -> None:
         """See Engine.truncate."""
-        if slot not in self._length:
-            return
+        if length == 0 < self._length[slot]:
+            self._cache.forget_row(slot)
         self._length[slot] = min(length, self._length[slot])
-        if length == 0:
-            self._close_gap(slot)
 
     def share(self, source: int, target: int, length: int) -> None:
         """See Engine.share."""
-        assert target not in self._length, f"slot {target} is not free"
+        assert not self._length[target], f"slot {target} is not free"
+        self._cache.copy_row(source, target, length)
         self._length[target] = length
-        self._slot_at.append(target)
-        self._cache.copy_row(self._slot_at.index(source), self._slot_at.index(target), length)
 
     def close(self) -> None:
         """See Engine.close."""
         del self.network, self._cache
 
-    def _open(self, row: Row) -> None:
-        assert row.slot < self.slots, f"slot {row.slot} of {self.slots}"
-        if row.slot not in self._length:
-            self._length[row.slot] = 0
-            self._slot_at.append(row.slot)
-        assert 0 < len(row.ids) <= self.config.window - self._length[row.slot], "a row must fit the window"
 
-    def _think(self, group: list[Row], logits_by_slot: dict[int, np.ndarray]) -> None:
-        new = len(group[0].ids)
-        lengths = [self._length[row.slot] for row in group]
-        view = CacheView(self._cache, [self._slot_at.index(row.slot) for row in group], lengths, new)
-        ids_BT = torch.tensor([list(row.ids) for row in group], device=self.device)
-        x_BTD = self.network.hidden(ids_BT, view)
-        for row in group:
-            self._length[row.slot] += new
-        last = [place for place, row in enumerate(group) if row.logits == "last"]
-        for place, logits_V in zip(last, self._logits(x_BTD[last, -1]), strict=True):
-            logits_by_slot[group[place].slot] = logits_V[None]
-        for x_TD, row in zip(x_BTD, group, strict=True):
-            if row.logits == "all":
-                logits_by_slot[row.slot] = self._logits(x_TD)
+def slots_that_fit(positions: int, window: int, wanted: int) -> int:
+    """How many of the wanted slots there is room for; at least one, which then meets the lack of memory itself."""
+    return max(1, min(wanted, positions // window))
 
-    def _logits(self, x_BD: torch.Tensor) -> np.ndarray:
-        return self.network.head(x_BD).float().cpu().numpy()
 
-    def _close_gap(self, slot: int) -> None:
-        """Free a cache row; the last one moves into its place, so that used rows stay neighbours."""
-        gap, last = self._slot_at.index(slot), len(self._slot_at) - 1
-        moved = self._slot_at[last]
-        if gap != last:
-            self._cache.copy_row(last, gap, self._length[moved])
-            self._slot_at[gap] = moved
-        self._slot_at.pop()
-        del self._length[slot]
+def free_for_cache(device: torch.device) -> int:
+    """Bytes the cache may take on a device now; without limit where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * CACHE_SHARE)
+    figures = MEMORY_FIGURES.read_text("ascii") if device.type == "cpu" and MEMORY_FIGURES.exists() else ""
+    found = re.search(r"^MemAvailable: +(\d+) kB$", figures, re.MULTILINE)
+    return int(int(found[1]) * 1024 * CACHE_SHARE) if found else sys.maxsize
+
+
+def _wanted(rows: Sequence[Row], line: Sequence[Row]) -> list[int]:
+    """Where the positions whose logits `rows` ask for stand among those of `line`, the same rows in another order."""
+    ends = dict(zip((row.slot for row in line), accumulate(len(row.ids) for row in line), strict=True))
+    counts = [{"none": 0, "last": 1, "all": len(row.ids)}[row.logits] for row in rows]
+    return [place for row, n in zip(rows, counts, strict=True) for place in range(ends[row.slot] - n, ends[row.slot])]
 
 
 def _lay_out(network: GPT2, for_batches: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.generate.generator import Piece, in_turn
+from gpt2kit.generate.generator import Generator, Piece, in_turn
 from gpt2kit.generate.select import DeviceName, EngineName
 from gpt2kit.jobs.load import load
 
@@ -16,20 +16,27 @@ def generate(
     model: str | Path,
     prompt: str | None,
     *,
-    samples: int = 1,
+    samples: int | None = 1,
     sampling: SamplingConfig | None = None,
     stop: StopConfig | None = None,
     batch_size: int = 8,
     engine: EngineName = "auto",
     device: DeviceName = "auto",
 ) -> Iterator[Piece]:
-    """Write `samples` continuations of `prompt`, one after the other, piece by piece as they come.
+    """Load the model; write continuations of `prompt`, one after the other, piece by piece as they come.
 
     Args:
+        samples: how many; None is without end.
         batch_size: how many are written at once; changes the speed only.
         The others are those of `load` and of `Generator.generate`.
     """
-    require(samples >= 1, f"nsamples must be 1 or more, got {samples}")
+    require(samples is None or samples >= 1, f"samples must be 1 or more, got {samples}")
     require(batch_size >= 1, f"batch_size must be 1 or more, got {batch_size}")
-    with load(model, engine=engine, device=device, slots=max(1, min(samples, batch_size))) as generator:
-        yield from in_turn(generator.pieces(prompt, samples=samples, sampling=sampling, stop=stop))
+    slots = batch_size if samples is None else min(samples, batch_size)
+    generator = load(model, engine=engine, device=device, slots=slots)
+    return _closing(generator, generator.pieces(prompt, samples=samples, sampling=sampling, stop=stop))
+
+
+def _closing(generator: Generator, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    with generator:
+        yield from in_turn(pieces)

@@ -1,7 +1,8 @@
 """GPT-2, the mathematics only: token ids in, logits out. No files, no text, no devices.
 
 Shape letters used in names here:
-    B batch   T new positions   S all positions seen   D width   H heads   K head width   V vocabulary
+    B batch   T positions   D width   H heads   K head width   I inner width   V vocabulary
+With a cache B is 1: the new positions of all its sequences stand in one line, so that all weights are read once.
 Source: Radford et al. 2019 and github.com/openai/gpt-2/src/model.py; where we differ, a comment says why.
 """
 
@@ -37,8 +38,7 @@ class Attention(nn.Module):
         if cache is None:
             y_BHTK = self._attend(q_BHTK, k_BHTK, v_BHTK)
         else:
-            k_BHSK, v_BHSK, mask_B1TS = cache.append(k_BHTK, v_BHTK)
-            y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=mask_B1TS, scale=self.scale)
+            y_BHTK = cache.attend(q_BHTK, k_BHTK, v_BHTK, self.scale)
         return cast(Tensor, self.c_proj(y_BHTK.transpose(1, 2).flatten(2)))
 
     def _attend(self, q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
@@ -123,9 +123,9 @@ class GPT2(nn.Module):
         return self.head(self.hidden(ids_BT))
 
     def hidden(self, ids_BT: Tensor, cache: CacheView | None = None) -> Tensor:
-        """The last hidden state (B, T, D), normalised; with `cache`, of positions that follow those in it."""
-        positions = torch.arange(ids_BT.size(1), device=ids_BT.device) if cache is None else cache.positions_BT
-        x_BTD = self.drop(self.wte(ids_BT) + self.wpe(positions))
+        """The last hidden state (B, T, D), normalised; with `cache`, of the new positions in its rows (B is 1)."""
+        positions_T = torch.arange(ids_BT.size(1), device=ids_BT.device) if cache is None else cache.positions_N
+        x_BTD = self.drop(self.wte(ids_BT) + self.wpe(positions_T))
         for layer, block in enumerate(self.h):
             if self.recompute and torch.is_grad_enabled():
                 x_BTD = checkpoint(block, x_BTD, use_reentrant=False)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from gpt2kit.checkpoint import LazyTensor, tensor_shapes
 from gpt2kit.config.model import ModelConfig
@@ -18,14 +21,31 @@ TURNED = re.compile(r"h\.\d+\.(attn|mlp)\.\w+\.weight")
 
 def to_network(config: ModelConfig, tensors: Mapping[str, LazyTensor], dropout: float = 0.0) -> GPT2:
     """A network in float32 with these canonical tensors, on the CPU. It owns its memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutValues():
         network = GPT2(config, dropout)
-    state = {}
-    for name in tensor_shapes(config):
-        values = tensors[name].read_float32()
-        state[name] = torch.from_numpy(np.array(values.T if TURNED.fullmatch(name) else values, order="C"))
-    network.load_state_dict(state, assign=True)
+    network.load_state_dict({name: _owned(tensors[name]) for name in tensor_shapes(config)}, assign=True)
     return network.requires_grad_(True)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """New layers draw no first weights, which the checkpoint's would replace: on "meta" that alone takes a second."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return kwargs.get("tensor", args[0] if args else None)
+        return function(*args, **kwargs)
+
+
+def _owned(tensor: LazyTensor) -> torch.Tensor:
+    values = tensor.read_float32()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is only read
+        stored = torch.from_numpy(values)
+    # torch turns a matrix on all cores; numpy on one.
+    return stored.t().contiguous() if TURNED.fullmatch(tensor.name) else stored.clone()
 
 
 def canonical_tensors(config: ModelConfig, state: Mapping[str, torch.Tensor]) -> dict[str, LazyTensor]:

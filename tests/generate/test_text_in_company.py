@@ -1,0 +1,142 @@
+"""The text of a request depends on model, prompt, sampling and seed only, whatever real engines do beside it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpt2kit.config.sampling import SamplingConfig, StopConfig
+from gpt2kit.generate.generator import Generator, Prompt
+from gpt2kit.generate.reference import ReferenceEngine
+from gpt2kit.generate.scheduler import Request, Scheduler, Token
+from gpt2kit.generate.torch_engine import TorchEngine
+
+CLEAR = 1e-3  # a margin in logits that no rounding crosses
+PROMPTS = ["the cat sat on the mat", "the", "the cat sat on the fog; 床前明月光", "🙂", "the dog ate " * 12, "", None]
+SAMPLINGS = [
+    SamplingConfig(seed=4, temperature=0),
+    SamplingConfig(seed=5),
+    SamplingConfig(seed=5, temperature=0.7, top_k=20, top_p=0.9),
+    SamplingConfig(seed=6, chain="nshepperd", top_p=0.8),
+    SamplingConfig(seed=5, repetition_penalty=1.3, no_repeat_ngram=2, banned_words=("a", "月")),
+]
+STOPS = [
+    StopConfig(max_new_tokens=9),
+    StopConfig(max_new_tokens=45, ignore_end=True),  # further than the window of 32
+    StopConfig(max_new_tokens=30, stop=("t", "光"), min_new_tokens=3),
+    StopConfig(max_new_tokens=30, until_sentence=True),
+]
+
+
+@pytest.fixture(scope="module")
+def engine_of(small_checkpoint):
+    """Engines are kept: what texts before left in them may not matter either."""
+    engines = {}
+
+    def find(kind, slots):
+        if (kind, slots) not in engines:
+            engines[kind, slots] = kind(small_checkpoint, slots)
+        return engines[kind, slots]
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def alone(small_checkpoint, tokenizer):
+    """A text written by the reference engine for itself, kept."""
+    texts = {}
+
+    def write(prompt, sample, sampling, stop):
+        key = prompt, sample, str(sampling), str(stop)
+        if key not in texts:
+            generator = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint, 1))
+            (piece,) = (
+                piece
+                for piece in generator.write([Prompt(prompt, sample)], sampling=sampling, stop=stop, logprobs=2)
+                if piece.completion
+            )
+            texts[key] = piece.completion
+        return texts[key]
+
+    return write
+
+
+def as_request(tokenizer, prompt, sample, sampling, stop):
+    ids = tuple(tokenizer.encode(prompt or "")) or (tokenizer.end_id,)
+    return Request(ids, sampling, stop, tokenizer.end_id, 2, sample)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    asked=st.lists(
+        st.tuples(st.sampled_from(PROMPTS), st.integers(0, 3), st.sampled_from(SAMPLINGS), st.sampled_from(STOPS)),
+        min_size=1,
+        max_size=4,
+    ),
+    slots=st.integers(1, 5),
+    leaving=st.integers(0, 4),
+)
+def test_texts_of_the_reference_engine_are_equal_bit_for_bit_in_any_company(
+    small_checkpoint, tokenizer, engine_of, alone, asked, slots, leaving
+):
+    """Each is written by an iterator of its own, all at once, and one is left after a few pieces."""
+    generator = Generator(small_checkpoint, tokenizer, engine_of(ReferenceEngine, slots))
+    flows = [
+        generator.write([Prompt(prompt, sample)], sampling=sampling, stop=stop, logprobs=2)
+        for prompt, sample, sampling, stop in asked
+    ]
+    left = generator.write([Prompt(PROMPTS[0]), Prompt(PROMPTS[4])], sampling=SAMPLINGS[1], stop=STOPS[1])
+    for _ in range(leaving):
+        next(left)
+    left.close()
+    unfinished, found = dict(enumerate(flows)), {}
+    while unfinished:
+        for number, flow in list(unfinished.items()):
+            piece = next(flow)
+            if piece.completion:
+                found[number] = piece.completion
+                del unfinished[number]
+    assert [found[number] for number in range(len(asked))] == [alone(*one) for one in asked]
+    generator.free_engine()
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=range(len(SAMPLINGS)))
+def test_eight_samples_are_what_each_is_alone(small_checkpoint, tokenizer, alone, sampling):
+    generator = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint, 3))
+    together = generator.generate(PROMPTS[0], samples=8, sampling=sampling, stop=STOPS[1], logprobs=2)
+    assert together == [alone(PROMPTS[0], sample, sampling, STOPS[1]) for sample in range(8)]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS[:2], ids=["temperature 0", "temperature 1"])
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_streamed_text_is_the_text(small_checkpoint, tokenizer, alone, prompt, sampling):
+    generator = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint, 2))
+    streamed = "".join(generator.stream(prompt, sampling=sampling, stop=STOPS[2]))
+    assert streamed == alone(prompt, 0, sampling, STOPS[2]).text
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8])
+@pytest.mark.parametrize("prefill_ids", [5, 256])
+@pytest.mark.parametrize("batching", ["continuous", "static"])
+def test_greedy_texts_of_torch_are_equal_as_far_as_the_choice_is_clear(
+    small_checkpoint, tokenizer, alone, slots, prefill_ids, batching
+):
+    stop = STOPS[1]
+    scheduler = Scheduler(TorchEngine(small_checkpoint, slots), batching=batching, prefill_ids=prefill_ids)
+    asked, events = {}, []
+    for number, prompt in enumerate(PROMPTS * 2):
+        asked[scheduler.submit(as_request(tokenizer, prompt, number, SAMPLINGS[0], stop))] = prompt
+        leaving = scheduler.submit(as_request(tokenizer, "the cat sat " * number, 0, SAMPLINGS[1], stop))
+        for _ in range(number // 2):
+            events += scheduler.step()
+        scheduler.cancel(leaving)
+    while scheduler.busy:
+        events += scheduler.step()
+    compared = 0
+    for ticket, prompt in asked.items():
+        ids = [event.id for event in events if isinstance(event, Token) and event.ticket == ticket]
+        expected = alone(prompt, 0, SAMPLINGS[0], stop)
+        margins = [top[0][1] - top[1][1] for top in expected.top]
+        clear = next((place for place, margin in enumerate(margins) if margin < CLEAR), len(margins))
+        assert ids[:clear] == list(expected.ids[:clear])
+        compared += clear
+    assert compared > 300
