@@ -50,12 +50,12 @@ def main() -> None:
             f"{torch.__version__}, transformers {transformers.__version__}"
         )
         for command in (ours, peer):
-            print(f"  {1 / rate(command):.2f} s at the first start")
-        in_turn(lambda _: rate(ours), lambda _: rate(peer), "starts/s", rounds)
+            print(f"  {60 / rate(command):.2f} s at the first start")
+        in_turn(lambda _: rate(ours), lambda _: rate(peer), "starts/minute", rounds)
 
 
 def rate(command: list[str]) -> float:
-    """Starts a second, as one over the seconds to the first character."""
+    """Starts a minute, each until its first character."""
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout
@@ -63,7 +63,7 @@ def rate(command: list[str]) -> float:
         seconds = time.perf_counter() - started
         process.stdout.read()
     assert first, f"no text from {command[:2]}, status {process.returncode}"
-    return 1 / seconds
+    return 60 / seconds
 
 
 if __name__ == "__main__":

@@ -181,3 +181,15 @@ def test_a_directory_without_a_checkpoint_says_what_it_holds(here):
 def test_a_path_that_does_not_exist_or_holds_nothing_is_never_a_run(ref, here):
     with pytest.raises((ModelNotFound, FormatError)):
         open_checkpoint(ref)
+
+
+def test_known_names_and_runs_may_lie_elsewhere(here, put, run1):
+    put(here / "old" / "models" / "124M", 3)
+    (here / "checkpoint").rename(here / "old" / "runs")
+    elsewhere = {"models": here / "old" / "models", "runs": here / "old" / "runs"}
+    assert mark_of(open_checkpoint("124M", **elsewhere)) == [3]
+    assert open_checkpoint("run1@best", **elsewhere).step == 100
+    with pytest.raises(ModelNotFound, match=r"old/models/355M.*"):
+        open_checkpoint("355M", **elsewhere)
+    with pytest.raises(ModelNotFound, match="runs here: run1"):
+        open_checkpoint("run2", **elsewhere)

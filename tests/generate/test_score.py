@@ -102,3 +102,12 @@ def test_a_text_half_scored_frees_the_slot(engine):
     next(begun)
     begun.close()
     np.testing.assert_array_equal(score(engine, ids).logprobs_T, expected)
+
+
+def test_a_rank_counts_who_is_likelier_and_of_equals_those_before(small_checkpoint):
+    class Fixed(ReferenceEngine):
+        def step(self, rows):
+            return np.tile(np.array([1.0, 3, 2, 3, 2] + [0] * (self.config.vocab_size - 5), np.float32), (4, 1))
+
+    scores = score(Fixed(small_checkpoint, slots=1), [0, 1, 3, 4, 0])
+    assert scores.ranks_T.tolist() == [1, 2, 4, 5]

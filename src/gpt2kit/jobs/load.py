@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.generate.generator import Generator
 from gpt2kit.generate.select import DeviceName, EngineName, open_engine
 from gpt2kit.resolve import open_checkpoint
@@ -11,12 +12,13 @@ from gpt2kit.tokenizer.open import open_tokenizer
 
 
 def load(
-    model: str | Path = "124M", *, engine: EngineName = "auto", device: DeviceName = "auto", slots: int = 4
+    model: str | Path | Checkpoint = "124M", *, engine: EngineName = "auto", device: DeviceName = "auto", slots: int = 4
 ) -> Generator:
     """Load a model to write with: `.generate`, `.stream`, `.score`.
 
     Args:
-        model: a directory, a file, a run ("run1", "run1@2000", "run1@best") or a known name ("124M").
+        model: a directory, a file, a run ("run1", "run1@2000", "run1@best"), a known name ("124M"), or a checkpoint
+            that is open already.
         engine: "auto" takes torch where it is installed, else the slow numpy reference.
         device: "auto" takes a GPU where torch finds one.
         slots: how many sequences are thought about at once; more are done in turn. From 8 on, the torch engine on a CPU
@@ -26,6 +28,6 @@ def load(
         ModelNotFound: nothing answers to `model`.
         FormatError, WeightMismatch: what answers is damaged or incomplete.
     """
-    checkpoint = open_checkpoint(model)
+    checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model)
     tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
     return Generator(checkpoint, tokenizer, open_engine(checkpoint, engine, device, slots))
