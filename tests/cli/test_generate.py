@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_a_stop_string_ends_the_text(generate, texts):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("x", "--batch-size", "0"), "batch_size must be 1 or more, got 0"),
+        (("x", "--batch-size", "0"), "batch_size must be 1 to 4,096, got 0"),
         (("x", "--nsamples", "-1"), "nsamples must be 0 or more, got -1"),
         (("x", "--length", "0"), "max_new_tokens must be 1 or more, got 0"),
         (("x", "--truncate", ""), "a stop string must not be empty"),
@@ -127,11 +128,37 @@ def test_an_id_beyond_the_vocabulary_is_refused(generate, words):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [("a\udcff",), ("--prefix", "a\udcff"), ("x", "--truncate", "a\udcff")], ids=repr)
+def test_a_word_that_is_no_text_is_refused(generate, words):
+    """Python gives bytes that are not UTF-8 this form."""
+    status, out, err = generate(*words)
+    assert (status, out) == (1, "")
+    assert "is not UTF-8 text from character 2 on" in err
+
+
+def test_the_word_none_is_a_prompt_like_any_other(generate):
+    assert generate("None", *SEEDED[1:]) != generate(*SEEDED[1:])
+
+
+def test_a_closed_standard_input_is_told(generate, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert generate("-") == (1, "", "gpt2: standard input is closed; give the prompt on the command line\n")
+
+
 # --- the options of the old tools, by their old names ---
 
 
 def test_prefix_is_the_prompt(generate, texts):
     assert generate("--prefix", "The cat", *SEEDED[1:]) == (0, f"{texts[0]}\n", "")
+
+
+def test_models_and_runs_are_found_where_the_old_options_say(gpt2, texts, model, here):
+    shutil.copytree(model, here / "old" / "models" / "124M")
+    words = (*SEEDED, "--engine", "reference")
+    for old in ("--models_dir", "--model_dir"):
+        assert gpt2("generate", *words, "--model_name", "124M", old, "old/models")[1] == f"{texts[0]}\n"
+    status, _, err = gpt2("generate", *words, "--run_name", "run1", "--checkpoint_dir", "old/runs")
+    assert (status, "no run of that name in old/runs/" in err) == (1, True)
 
 
 def test_length_is_max_new_tokens(generate, texts):
@@ -168,6 +195,19 @@ def test_a_model_that_is_missing_leaves_the_file_as_it_was(gpt2, here):
     assert (here / "gen.txt").read_text(encoding="utf-8") == "precious"
 
 
+def test_a_request_that_is_refused_leaves_the_file_as_it_was(generate, here):
+    (here / "gen.txt").write_text("precious", encoding="utf-8")
+    assert generate("x", "--banned-ids", "320", "--destination_path", "gen.txt")[0] == 1
+    assert (here / "gen.txt").read_text(encoding="utf-8") == "precious"
+
+
+def test_a_file_of_prompts_is_never_its_own_output(generate, here):
+    (here / "a.part").write_text("precious", encoding="utf-8")
+    assert generate("--prompts", "a.part", "--out", "a.part")[0] == 1
+    assert generate("--prompts", "a.part", "--out", "a")[0] == 1
+    assert (here / "a.part").read_text(encoding="utf-8") == "precious"
+
+
 def test_a_file_of_prompts_becomes_a_file_of_texts(generate, texts, here):
     (here / "prompts.txt").write_text("The cat\nA dog\n", encoding="utf-8")
     status, out, err = generate("--prompts", "prompts.txt", "--out", "texts.jsonl", *SEEDED[1:])
@@ -197,6 +237,16 @@ def test_nsamples_0_writes_until_it_is_interrupted_and_then_tells_the_seed(start
     assert process.returncode == 130
     assert sum(line.endswith(f"SAMPLE 9 {SEPARATOR}\n".encode()) for line in lines) == 1
     assert err.decode().splitlines()[0].startswith("seed ")
+
+
+def test_a_file_that_is_interrupted_tells_the_next_step(start, model, here):
+    (here / "prompts.txt").write_text("The cat\n" * 5000, encoding="utf-8")
+    process = start("generate", "--prompts", "prompts.txt", "--out", "texts.jsonl", "--model", model)
+    assert process.stderr.readline().startswith(b"generate 1/5,000 texts")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"texts.jsonl.part keeps what is finished; the same command goes on from there" in err
 
 
 def test_a_reader_that_leaves_is_no_error(start, model):

@@ -265,13 +265,17 @@ def test_a_required_option_may_stand_in_the_file(options):
     [
         ("modle = 'x'", r"options\.toml has no setting 'modle'; did you mean 'model'\?"),
         ("[sampling]\ntemprature = 1", r"no setting 'temprature'; did you mean 'temperature'\?"),
-        ("nsamples = 'three'", r"options\.toml, nsamples: found 'three', expected int"),
+        ("seed = 3", r"options\.toml has no setting 'seed'; it stands in the table \[sampling\]"),
+        ("nsamples = 'three'", r"options\.toml, nsamples: found 'three', expected a whole number"),
         ("[sampling]\nchain = 'mine'", r"chain: found 'mine', expected one of 'standard'"),
         ("[sampling]\ntemperature = -1", r"temperature must be 0 or more"),
         ("[sampling]\nlogit_bias = { dog = 1.0 }", r"logit_bias: found .*'dog'"),
         ("nsamples = ", r"options\.toml: not TOML"),
     ],
-    ids=["unknown key", "unknown key in a table", "wrong type", "wrong choice", "impossible value", "no id", "no TOML"],
+    ids=[
+        *("unknown key", "unknown key in a table", "key of a table", "wrong type", "wrong choice", "impossible value"),
+        *("no id", "no TOML"),
+    ],
 )
 def test_a_wrong_file_of_options_is_refused(gpt2, options, text, said):
     status, _, err = gpt2("generate", *options(text))

@@ -87,15 +87,15 @@ def test_a_key_like_no_other_names_none():
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("top_k", "40", "int"),
-        ("top_k", 40.0, "int"),
-        ("top_k", True, "int"),
-        ("temperature", "hot", "float"),
-        ("temperature", False, "float"),
+        ("top_k", "40", "a whole number"),
+        ("top_k", 40.0, "a whole number"),
+        ("top_k", True, "a whole number"),
+        ("temperature", "hot", "a number"),
+        ("temperature", False, "a number"),
         ("chain", "mine", "one of 'standard', 'openai', 'nshepperd', 'gpt2-ml'"),
-        ("banned_ids", 50256, "tuple"),
-        ("banned_ids", [50256, "198"], "int"),
-        ("seed", "random", "int"),
+        ("banned_ids", 50256, "a list"),
+        ("banned_ids", [50256, "198"], "a whole number"),
+        ("seed", "random", "a whole number"),
         ("logit_bias", [1, 2], ""),
     ],
 )

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import ConfigError, DataError, PromptTooLong, RunLocked
+from gpt2kit.errors import ConfigError, DataError, PromptTooLong, RequestError, RunLocked
 from gpt2kit.jobs.generate_file import Asked, generate_file, read_prompts
 from gpt2kit.jobs.load import load
+from gpt2kit.progress import silent
 
 SEEDED, SHORT = SamplingConfig(seed=7), StopConfig(max_new_tokens=6)
 PROMPTS = ["The cat", "A", "Some day we will all be there, and then", "月", "The dog and the cat"]
@@ -147,27 +150,6 @@ def test_a_seed_that_was_drawn_is_kept_when_going_on(answer, out):
     assert {line["seed"] for line in lines_of(out)} == {written.seed}
 
 
-def test_a_line_cut_off_by_a_kill_is_written_again(answer, out):
-    answer()
-    whole = out.read_bytes()
-    out.unlink()
-    with pytest.raises(KeyboardInterrupt):
-        answer(report=interrupting_after(3))
-    part = out.with_name("out.jsonl.part")
-    part.write_bytes(part.read_bytes()[:-10])
-    assert answer().found == 2
-    assert out.read_bytes() == whole
-
-
-@pytest.mark.parametrize("kept", [0, 5])
-def test_a_journal_that_was_hardly_begun_is_begun_anew(answer, out, kept):
-    with pytest.raises(KeyboardInterrupt):
-        answer(report=interrupting_after(1))
-    part = out.with_name("out.jsonl.part")
-    part.write_bytes(part.read_bytes()[:kept])
-    assert answer().found == 0
-
-
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -195,18 +177,46 @@ def test_another_batch_size_is_no_other_setting(answer):
     assert answer(batch_size=1).texts == 5
 
 
-def test_a_file_that_is_no_journal_is_left_alone(answer, out):
-    part = out.with_name("out.jsonl.part")
-    part.write_text('{"mine": 1}\n', encoding="utf-8")
-    with pytest.raises(DataError, match="not a line that we wrote"):
-        answer()
-    assert part.read_text(encoding="utf-8") == '{"mine": 1}\n'
-
-
 def test_what_is_finished_is_not_overwritten(answer, out):
     answer()
     with pytest.raises(DataError, match="is there already"):
         answer()
+
+
+def test_another_model_of_the_same_name_is_noticed(model, out, tmp_path):
+    """The shape, the vocabulary and the names of all tensors stay; one bias changes."""
+    place = tmp_path / "story"
+    shutil.copytree(model, place, ignore=shutil.ignore_patterns("*_*", "sharded"))
+
+    def answer(report=silent):
+        asked = [Asked(prompt) for prompt in PROMPTS]
+        generate_file(place, asked, out, sampling=SEEDED, stop=SHORT, engine="reference", report=report)
+
+    with pytest.raises(KeyboardInterrupt):
+        answer(interrupting_after(2))
+    tensors = safetensors.numpy.load_file(place / "model.safetensors")
+    (name,) = (name for name in tensors if name.endswith("h.1.mlp.c_fc.bias"))
+    safetensors.numpy.save_file(tensors | {name: tensors[name] + 1e-3}, place / "model.safetensors")
+    with pytest.raises(DataError, match=r"was begun with model \(sha256\)"):
+        answer()
+    safetensors.numpy.save_file(tensors, place / "model.safetensors")
+    answer()
+    assert len(lines_of(out)) == len(PROMPTS)
+
+
+def test_the_same_model_in_another_place_goes_on(model, answer, out, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        answer(report=interrupting_after(2))
+    place = shutil.copytree(model, tmp_path / "moved")
+    asked = [Asked(prompt) for prompt in PROMPTS]
+    assert generate_file(place, asked, out, sampling=SEEDED, stop=SHORT, engine="reference").found == 2
+
+
+def test_a_mistake_that_only_the_model_finds_leaves_nothing_behind(answer, out, tmp_path):
+    with pytest.raises(RequestError, match="no token id 320"):
+        answer(sampling=SamplingConfig(seed=7, banned_ids=(320,)))
+    assert os.listdir(tmp_path) == []
+    assert answer().texts == len(PROMPTS)
 
 
 @pytest.mark.slow
@@ -270,6 +280,11 @@ def test_a_jsonl_file_holds_an_object_a_line_and_other_fields_are_kept(tmp_path,
         ("p.jsonl", b'["a"]', "line 1: expected an object"),
         ("p.jsonl", b'{"text": "a"}', 'line 1: expected an object with a text "prompt"'),
         ("p.jsonl", b'{"prompt": 3}', 'line 1: expected an object with a text "prompt"'),
+        ("p.jsonl", b'{"prompt": "\\ud83d"}', "line 1: half a character"),
+        ("p.jsonl", b'{"prompt": "a", "\\ud83d": 1}', "line 1: half a character"),
+        ("p.jsonl", b'{"prompt": "a", "n": NaN}', "line 1: not JSON"),
+        ("p.jsonl", b'{"prompt": "a", "n": 1e999}', "line 1: not JSON"),
+        ("p.jsonl", b"[" * 100_000, "line 1: not JSON"),
         ("p.jsonl", b'{"prompt": "a", "text": "b"}', "line 1: the field 'text' is one that the output has"),
     ],
 )
@@ -294,7 +309,15 @@ def test_a_prompt_that_does_not_fit_is_found_before_anything_is_written(model, t
     assert os.listdir(tmp_path) == ["prompts.txt"]
 
 
-@pytest.mark.parametrize("setting", ["samples", "batch_size"])
-def test_none_at_all_is_refused(answer, setting):
-    with pytest.raises(ConfigError, match=f"{setting} must be 1 or more, got 0"):
-        answer(**{setting: 0})
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"samples": 0}, "samples must be 1 or more, got 0"),
+        ({"batch_size": 0}, "batch_size must be 1 to 4,096, got 0"),
+        ({"batch_size": 10**11}, "batch_size must be 1 to 4,096, got 100,000,000,000"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_counted_out_is_refused(answer, changed, told):
+    with pytest.raises(ConfigError, match=told):
+        answer(**changed)

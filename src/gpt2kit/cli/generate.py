@@ -6,15 +6,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, TextIO
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from gpt2kit.cli.options import TrueOrFalse
+from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.cli.options import TrueOrFalse, optional_text, require_utf8
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.generate.select import DeviceName, EngineName
+from gpt2kit.resolve import MODELS, open_checkpoint
+from gpt2kit.runs import RUNS
 
 DELIMITER = "=" * 20 + "\n"
 
@@ -27,40 +31,44 @@ class Generate:
     prompt. Several samples get a line between them. The names of older tools work: --model_name, --prefix, --length.
     """
 
-    prompt: Annotated[str | None, Positional] = None
-    """Text to continue; "-" reads standard input; none starts from nothing."""
-    prefix: str | None = None
-    """The same as PROMPT, which it may replace."""
+    prompt: Annotated[str | None, Positional, optional_text("PROMPT")] = None
+    """Text to continue; "-" reads standard input; without it the model starts from nothing."""
+    prefix: Annotated[str | None, optional_text("TEXT")] = None
+    """Another way to give PROMPT."""
     prompts: Annotated[Path | None, arg(metavar="FILE")] = None
     """Continue every prompt of a file into --out: in .jsonl an object with "prompt" a line, else a prompt a line."""
     out: Annotated[Path | None, arg(metavar="FILE.jsonl")] = None
     """Write JSON lines there, in the order of the prompts. A run that was interrupted goes on with the same command."""
-    model: Annotated[str, arg(aliases=("--model-name",))] = "124M"
+    model: Annotated[str, arg(aliases=("--model-name", "--run-name"))] = "124M"
     """A known name (124M), a directory, a file, or a run (run1, run1@2000, run1@best)."""
+    models_dir: Annotated[Path, arg(aliases=("--model-dir",))] = MODELS
+    """Where the directories of known names lie."""
+    checkpoint_dir: Path = RUNS
+    """Where runs lie."""
     nsamples: int = 1
     """How many texts a prompt; each has its own randomness. 0 writes until interrupted."""
     sampling: OmitArgPrefixes[UseAppendAction[SamplingConfig]] = SamplingConfig()
     stop: OmitArgPrefixes[UseAppendAction[StopConfig]] = StopConfig()
     length: int | None = None
     """The same as max_new_tokens, which it replaces."""
-    truncate: str | None = None
+    truncate: Annotated[str | None, optional_text("TEXT")] = None
     """One more string to stop before."""
     include_prefix: TrueOrFalse = False
     """Whether the prompt is part of the text that is printed."""
-    sample_delim: str | None = None
+    sample_delim: Annotated[str | None, optional_text("TEXT")] = None
     """What follows each of several texts, instead of a line before each; \\n in it is a line break."""
     destination_path: Annotated[Path | None, arg(metavar="FILE")] = None
     """Write the texts there, with sample_delim, or else a line of 20 =, after each; print nothing."""
     logprobs: int | None = None
     """In the output of --out, give every token's log-probability, and so many of the likeliest alternatives."""
     batch_size: int | None = None
-    """Texts written at once; changes the speed only. None is 8, or 32 with out."""
+    """Texts written at once; changes the speed only. None is 8, or 32 with --out."""
     engine: EngineName = "auto"
     """auto: torch where it is installed, else the slow numpy reference."""
     device: DeviceName = "auto"
     """auto: a GPU where torch finds one."""
     config: Path | None = None
-    """A TOML file with any of these options; options on the command line win."""
+    """A TOML file with any of these options, those below in its tables [sampling] and [stop]; the command line wins."""
 
     def __call__(self) -> int:
         """Print the samples, or write them where they were asked for."""
@@ -73,7 +81,7 @@ class Generate:
 
         prompt, sampling = self._prompt(), seeded(self.sampling)
         pieces = generate(
-            self.model,
+            self._checkpoint(),
             prompt,
             samples=self.nsamples or None,
             sampling=sampling,
@@ -84,9 +92,10 @@ class Generate:
         )
         first = (prompt or "") if self.include_prefix else ""
         begun = 0
+        begin = next(pieces)  # what is refused is refused here, before a file is overwritten
         try:
             with self._destination() as destination:
-                for piece in pieces:
+                for piece in chain([begin], pieces):
                     if piece.sample == begun:
                         begun += 1
                         print(self._header(begun) + first, end="", file=destination)
@@ -102,6 +111,8 @@ class Generate:
         require(self.nsamples >= 0, f"nsamples must be 0 or more, got {self.nsamples}")
         named = [name for name in ("prompt", "prefix", "prompts") if getattr(self, name) is not None]
         require(len(named) <= 1, f"{' and '.join(named)} say the same; give one of them")
+        for name in ("prompt", "prefix", "truncate", "sample_delim"):
+            require_utf8(getattr(self, name) or "", name)
         require(self.out is not None or self.prompts is None, "--prompts needs a file to write to: --out FILE.jsonl")
         require(self.out is not None or self.logprobs is None, "--logprobs needs a file to write to: --out FILE.jsonl")
         if not self.out:
@@ -115,11 +126,17 @@ class Generate:
         for name, given in misplaced.items():
             require(not given, f"--out writes JSON lines; {name} has no place in them")
 
+    def _checkpoint(self) -> Checkpoint:
+        return open_checkpoint(self.model, models=self.models_dir, runs=self.checkpoint_dir)
+
     def _prompt(self) -> str | None:
         from gpt2kit.data.documents import decode_text
 
         prompt = self.prefix if self.prompt is None else self.prompt
-        return decode_text(sys.stdin.buffer.read(), "standard input") if prompt == "-" else prompt
+        if prompt == "-":
+            require(sys.stdin is not None, "standard input is closed; give the prompt on the command line")
+            return decode_text(sys.stdin.buffer.read(), "standard input")
+        return prompt
 
     def _stop(self) -> StopConfig:
         stop = self.stop if self.length is None else replace(self.stop, max_new_tokens=self.length)
@@ -128,23 +145,30 @@ class Generate:
     def _write_lines(self, out: Path) -> int:
         from gpt2kit.cli.terminal import drawing
         from gpt2kit.jobs.generate_file import Asked, generate_file, read_prompts
+        from gpt2kit.jobs.journal import part_of
 
-        with drawing() as report:
-            written = generate_file(
-                self.model,
-                read_prompts(self.prompts) if self.prompts else [Asked(self._prompt())],
-                out,
-                samples=self.nsamples,
-                sampling=self.sampling,
-                stop=self._stop(),
-                logprobs=self.logprobs,
-                batch_size=32 if self.batch_size is None else self.batch_size,
-                engine=self.engine,
-                device=self.device,
-                report=report,
-            )
+        try:
+            with drawing() as report:
+                written = generate_file(
+                    self._checkpoint(),
+                    read_prompts(self.prompts) if self.prompts else [Asked(self._prompt())],
+                    out,
+                    samples=self.nsamples,
+                    sampling=self.sampling,
+                    stop=self._stop(),
+                    logprobs=self.logprobs,
+                    batch_size=32 if self.batch_size is None else self.batch_size,
+                    engine=self.engine,
+                    device=self.device,
+                    report=report,
+                )
+        except KeyboardInterrupt:
+            if (part := part_of(out)).exists():
+                print(f"\n{part} keeps what is finished; the same command goes on from there", file=sys.stderr)
+            raise
+        texts = "1 text" if written.texts == 1 else f"{written.texts:,} texts"
         found = f", {written.found:,} of them by an earlier call" if written.found else ""
-        print(f"{out}: {written.texts:,} texts{found}; seed {written.seed}", file=sys.stderr)
+        print(f"{out}: {texts}{found}; seed {written.seed}", file=sys.stderr)
         return 0
 
     @contextmanager
@@ -152,8 +176,13 @@ class Generate:
         if not self.destination_path:
             yield sys.stdout
             return
-        with self.destination_path.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
+        self.destination_path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.destination_path.open("w", encoding="utf-8", newline="\n") as file:
+                yield file
+        except OSError as error:
+            error.filename = error.filename or str(self.destination_path)  # a full disk does not say where
+            raise
 
     def _header(self, number: int) -> str:
         if self.nsamples == 1 or self.destination_path or self.sample_delim is not None:

@@ -185,6 +185,8 @@ def _reject(name: str) -> int:
 
 
 def _speak_utf8() -> None:
+    if sys.stderr is None:  # closed; what is said there must not come out on standard output
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Option types that tyro does not have."""
+"""Option types that tyro does not have, and what words must be."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Annotated
 
 from tyro.conf import FlagConversionOff
 from tyro.constructors import PrimitiveConstructorSpec
+
+from gpt2kit.errors import ConfigError
 
 
 def _from_words(words: list[str]) -> bool:
@@ -27,3 +29,24 @@ TrueOrFalse = FlagConversionOff[
     ]
 ]
 """A boolean that is written out, `--include_prefix true`, as the old tools had it."""
+
+
+def optional_text(metavar: str) -> PrimitiveConstructorSpec[str | None]:
+    """For `Annotated[str | None, ...]`: on the command line any word is text, "None" too."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: value is None or isinstance(value, str),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def require_utf8(text: str, name: str) -> None:
+    """Raise ConfigError unless `text`, which the command line gave to `name`, is whole characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{name} is not UTF-8 text from character {error.start + 1} on; set the terminal to UTF-8"
+        ) from None

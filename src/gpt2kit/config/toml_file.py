@@ -41,8 +41,7 @@ def from_table(kind: type[T], table: Mapping[str, Any], where: str, absent: Any)
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            raise ConfigError(f"{where} has no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise ConfigError(f"{where} has no setting {key!r}{_hint(name, hints)}")
         if name != key and name in table:
             raise ConfigError(f"{where} has both {key!r} and {name!r}, which are the same setting")
         values[name] = _converted(value, hints[name], f"{where}, {key}", absent)
@@ -60,6 +59,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): entry for key, entry in value.items()}
     return str(value) if isinstance(value, Path) else value
+
+
+def _hint(name: str, hints: Mapping[str, Any]) -> str:
+    """Where a setting that is not among these was meant to stand, or what was meant."""
+    for table, hint in hints.items():
+        if is_dataclass(hint) and name in (field.name for field in fields(hint)):
+            return f"; it stands in the table [{table}]"
+    near = get_close_matches(name, hints, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _has_default(field: Any) -> bool:
@@ -91,7 +99,7 @@ def _converted(value: Any, hint: Any, where: str, absent: Any) -> Any:
         return Path(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
-    expected = (
-        f"one of {', '.join(map(repr, arguments))}" if origin is Literal else getattr(hint, "__name__", str(hint))
-    )
+    named = {bool: "true or false", str: "a text", tuple: "a list", int: "a whole number", float: "a number"}
+    one_of = f"one of {', '.join(map(repr, arguments))}"
+    expected = one_of if origin is Literal else named.get(origin or hint, getattr(hint, "__name__", str(hint)))
     raise ConfigError(f"{where}: found {value!r}, expected {expected}")

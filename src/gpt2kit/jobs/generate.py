@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.generate.generator import Generator, Piece, in_turn
 from gpt2kit.generate.select import DeviceName, EngineName
 from gpt2kit.jobs.load import load
 
+LARGEST_BATCH = 4096  # more gain nothing, and take memory and time for each before the first word
+
+
+def require_batch_size(batch_size: int) -> None:
+    """Raise ConfigError unless so many texts can be written at once."""
+    require(1 <= batch_size <= LARGEST_BATCH, f"batch_size must be 1 to {LARGEST_BATCH:,}, got {batch_size:,}")
+
 
 def generate(
-    model: str | Path,
+    model: str | Path | Checkpoint,
     prompt: str | None,
     *,
     samples: int | None = 1,
@@ -31,7 +39,7 @@ def generate(
         The others are those of `load` and of `Generator.generate`.
     """
     require(samples is None or samples >= 1, f"samples must be 1 or more, got {samples}")
-    require(batch_size >= 1, f"batch_size must be 1 or more, got {batch_size}")
+    require_batch_size(batch_size)
     slots = batch_size if samples is None else min(samples, batch_size)
     generator = load(model, engine=engine, device=device, slots=slots)
     return _closing(generator, generator.pieces(prompt, samples=samples, sampling=sampling, stop=stop))

@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.data.documents import decode_text
 from gpt2kit.errors import DataError, RequestError
 from gpt2kit.generate.generator import Completion, Generator, Prompt, seeded
 from gpt2kit.generate.select import DeviceName, EngineName
-from gpt2kit.jobs.journal import Journal, Place
+from gpt2kit.jobs.generate import require_batch_size
+from gpt2kit.jobs.journal import Journal, Place, require_free
 from gpt2kit.jobs.load import load
 from gpt2kit.progress import Progress, Report, silent
 from gpt2kit.tokenizer.protocol import Tokenizer
@@ -67,7 +69,7 @@ def read_prompts(path: Path) -> list[Asked]:
 
 
 def generate_file(
-    model: str | Path,
+    model: str | Path | Checkpoint,
     prompts: Sequence[Asked],
     out: Path,
     *,
@@ -88,14 +90,14 @@ def generate_file(
 
     Raises:
         DataError: `out` exists, or its journal belongs to another call.
+        DiskFull: what is finished is kept, and the same call goes on from there.
         PromptTooLong: a prompt does not fit and `stop.overflow` forbids to cut it; nothing is written then.
     """
     require(samples >= 1, f"samples must be 1 or more, got {samples}")
-    require(batch_size >= 1, f"batch_size must be 1 or more, got {batch_size}")
+    require_batch_size(batch_size)
     require((logprobs or 0) >= 0, f"logprobs must be 0 or more, got {logprobs}")
     sampling, stop = sampling or SamplingConfig(), stop or StopConfig()
-    if out.exists():
-        raise DataError(f"{out} is there already; delete it, or write to another file")
+    require_free(out)
     with load(model, engine=engine, device=device, slots=min(batch_size, samples * len(prompts))) as generator:
         lengths = _lengths(generator, prompts, stop)
         seed = seeded(sampling).seed
@@ -119,7 +121,10 @@ def generate_file(
 def _asked(line: str, where: str, number: int) -> Asked:
     try:
         found = json.loads(line)
-    except ValueError as error:
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # as it will stand in the output
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: half a character, such as \\ud83d alone; give its other half, or U+FFFD") from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not JSON: {error}") from None
     if not isinstance(found, dict) or not isinstance(found.get("prompt"), str):
         raise DataError(f'{where}: expected an object with a text "prompt", found {line.strip()[:60]}')
@@ -147,18 +152,25 @@ def _settings(
     logprobs: int | None,
 ) -> dict[str, Any]:
     """All that decides what the output says."""
-    checkpoint = generator.checkpoint
     every_prompt = json.dumps([(asked.prompt, asked.beside) for asked in prompts]).encode()
     return {
-        "model": checkpoint.origin,
-        "step": checkpoint.step,
-        "tokenizer": generator.tokenizer.sha256,
-        "prompts": hashlib.sha256(every_prompt).hexdigest(),
+        "model (sha256)": _model_sha256(generator.checkpoint),
+        "tokenizer (sha256)": generator.tokenizer.sha256,
+        "prompts (sha256)": hashlib.sha256(every_prompt).hexdigest(),
         "samples": samples,
         "logprobs": logprobs,
         **asdict(sampling),
         **asdict(stop),
     }
+
+
+def _model_sha256(checkpoint: Checkpoint) -> str:
+    """Of the configuration, norms and biases: training changes them, and unlike the matrices they are read at once."""
+    digest = hashlib.sha256(repr(checkpoint.config).encode())
+    for _, tensor in sorted(checkpoint.tensors.items()):
+        if len(tensor.shape) == 1:
+            digest.update(tensor.read().tobytes())
+    return digest.hexdigest()
 
 
 def _line(
