@@ -186,22 +186,22 @@ def test_leaving_a_stream_early_frees_the_engine(writer, engine):
     assert generator.generate(PROMPT, sampling=SEEDED, stop=SHORT) == expected
 
 
-def test_nothing_is_thought_for_a_stream_that_was_left(small_checkpoint, tokenizer):
-    class Counting(ReferenceEngine):
-        rows = 0
+class Counting(ReferenceEngine):
+    rows = 0
 
-        def step(self, rows):
-            self.rows += len(rows)
-            return super().step(rows)
+    def step(self, rows):
+        self.rows += len(rows)
+        return super().step(rows)
 
-    engine = Counting(small_checkpoint)
-    generator = Generator(small_checkpoint, tokenizer, engine)
+
+def test_nothing_is_thought_for_a_stream_that_was_left(writer):
+    generator = writer(Counting)
     left = generator.stream("the dog ate", stop=LONG)
     next(left)
     left.close()
-    engine.rows = 0
+    generator.engine.rows = 0
     generator.generate(PROMPT, sampling=SEEDED, stop=SHORT)
-    assert engine.rows == 12
+    assert generator.engine.rows == 12
 
 
 @ENGINES
@@ -236,6 +236,12 @@ def test_scoring_in_the_middle_of_a_stream_is_refused_and_harmless(writer, engin
     assert first + "".join(stream) == expected
 
 
+@pytest.mark.parametrize("asked", [{"samples": 0}, {"samples": -1}, {"logprobs": -1}], ids=str)
+def test_what_cannot_be_counted_is_refused(writer, asked):
+    with pytest.raises(RequestError, match=r"were asked for"):
+        writer().generate(PROMPT, **asked)
+
+
 # --- stop strings ---
 
 
@@ -253,8 +259,10 @@ def test_a_stop_string_is_never_streamed(writer, tokenizer):
 def test_nothing_is_thought_after_a_stop_string(writer, tokenizer):
     ids = tokenizer.encode("the dog ate")
     said = replace(SEEDED, forced_ids=tuple(ids))
-    (completion,) = writer().generate(PROMPT, sampling=said, stop=replace(LONG, stop=("the dog ate",)))
+    generator = writer(Counting)
+    (completion,) = generator.generate(PROMPT, sampling=said, stop=replace(LONG, stop=("the dog ate",)))
     assert list(completion.ids) == ids
+    assert generator.engine.rows == len(ids)
 
 
 def test_half_a_stop_string_at_the_end_is_text(writer, tokenizer):
@@ -335,6 +343,18 @@ def test_a_generator_closes_its_engine_on_the_way_out(small_checkpoint, tokenize
     assert generator.engine.closed
 
 
+@ENGINES
+def test_a_closed_generator_says_so(writer, engine):
+    generator = writer(engine)
+    unfinished = generator.stream(PROMPT, stop=LONG)
+    next(unfinished)
+    generator.close()
+    generator.close()
+    for deed in (lambda: list(unfinished), lambda: generator.generate(PROMPT), lambda: generator.score("the dog")):
+        with pytest.raises(RequestError, match="was closed"):
+            deed()
+
+
 class FailsOnce(ReferenceEngine):
     """Runs out of memory at its third step."""
 
@@ -357,6 +377,16 @@ def test_a_text_hears_of_a_fault_that_met_its_neighbour(writer):
         next(second)
     with pytest.raises(Gpt2kitError, match="this text was given up"):
         list(first)
+
+
+def test_a_text_that_came_to_its_end_is_whole_although_its_neighbour_meets_a_fault(writer, tokenizer):
+    generator = writer(FailsOnce)
+    said = replace(SEEDED, forced_ids=(*tokenizer.encode("o"), *tokenizer.encode("g")))
+    ended = generator.pieces(PROMPT, sampling=said, stop=replace(LONG, stop=("g",)))
+    first = next(ended)
+    with pytest.raises(OutOfMemory):
+        generator.generate(PROMPT, sampling=SEEDED, stop=LONG)
+    assert [first, *ended][-1].completion.text == "o"
 
 
 def test_after_a_fault_the_next_text_is_whole(writer, eight_alone):

@@ -124,10 +124,11 @@ def test_a_full_window_slides_to_its_newest_half():
     assert engine.fed == [[0, 1, 2], [3], [3, 4], [5], [6], [6, 7]]
 
 
-def test_a_long_prompt_slides_before_its_first_token():
-    (outcome,), engine = alone(request(0, 1, 2, 3, 4, 5, 6, max_new_tokens=1), window=4)
+@pytest.mark.parametrize(("window", "kept"), [(6, [4, 5, 6]), (5, [5, 6]), (4, [5, 6]), (3, [6]), (2, [6]), (1, [6])])
+def test_a_long_prompt_slides_before_its_first_token(window, kept):
+    (outcome,), engine = alone(request(0, 1, 2, 3, 4, 5, 6, max_new_tokens=1), window=window)
     assert outcome == ([7], "length")
-    assert engine.fed == [[5, 6]]
+    assert engine.fed == [kept]
 
 
 def test_a_prompt_as_long_as_the_window_is_read_whole():
@@ -142,10 +143,17 @@ def test_a_window_of_one_slides_too():
     assert engine.fed == [[3], [4], [5]]
 
 
+def test_a_text_longer_than_the_window_takes_the_memory_of_one_window():
+    _, engine = alone(*[request(0, max_new_tokens=20, ignore_end=True)] * 2, slots=2, window=4)
+    assert engine.together == [2] * 20
+
+
 def test_a_full_window_can_end_the_text():
     (outcome,), engine = alone(request(0, 1, 2, overflow="stop"), window=4)
     assert outcome == ([3, 4], "length")
     assert engine.fed == [[0, 1, 2], [3]]
+    (outcome,), _ = alone(request(0, 1, 2, 3, overflow="stop"), window=4)
+    assert outcome == ([4], "length")
 
 
 @pytest.mark.parametrize("overflow", ["stop", "error"])
@@ -176,11 +184,6 @@ def test_more_requests_than_slots_all_end_as_they_do_alone():
     assert together == [alone(one)[0][0] for one in requests]
 
 
-def test_no_step_thinks_for_more_than_the_slots():
-    _, engine = alone(*[request(3, max_new_tokens=n) for n in (1, 2, 3, 4, 5)], slots=2)
-    assert max(engine.together) == 2
-
-
 def test_requests_start_in_the_order_they_came():
     _, engine = alone(*[request(id, max_new_tokens=1) for id in (5, 3, 9, 1)], slots=2)
     assert engine.fed == [[5], [3], [9], [1]]
@@ -200,6 +203,9 @@ def test_what_finished_sequences_left_can_be_forgotten():
     for n in (1, 2, 3):
         scheduler.submit(request(3, max_new_tokens=n))
     run(scheduler)
+    cancelled = scheduler.submit(request(4))
+    scheduler.step()
+    scheduler.cancel(cancelled)
     scheduler.forget()
     assert not any(engine.held.values())
 
@@ -220,15 +226,21 @@ def test_a_scheduler_without_requests_does_not_think():
     assert engine.fed == []
 
 
-def test_equal_requests_have_tickets_of_their_own():
-    scheduler = Scheduler(CountingEngine())
-    assert scheduler.submit(request(3)) != scheduler.submit(request(3))
-
-
 @pytest.mark.parametrize("ids", [(16,), (-1,), (3, 99)], ids=str)
 def test_a_prompt_of_wrong_ids_is_refused(ids):
     with pytest.raises(RequestError, match="this model's ids are 0 to 15"):
         Scheduler(CountingEngine()).submit(request(*ids))
+
+
+WRONG = [{"logit_bias": {16: 1}}, {"banned_ids": (16,)}, {"forced_ids": (16,)}]
+
+
+@pytest.mark.parametrize(
+    "wrong", [request(3, stop_ids=(16,)), *(request(3, sampling=SamplingConfig(seed=1, **one)) for one in WRONG)]
+)
+def test_settings_that_name_wrong_ids_are_refused(wrong):
+    with pytest.raises(RequestError, match="no token id 16"):
+        Scheduler(CountingEngine()).submit(wrong)
 
 
 def test_an_empty_prompt_is_refused():
@@ -351,6 +363,7 @@ def test_after_a_fault_of_the_engine_the_next_request_finds_free_slots():
     with pytest.raises(RuntimeError):
         scheduler.step()
     assert not any(engine.held.values())
+    assert scheduler.busy
     assert [event.reason for event in scheduler.step()] == ["failed"]
     ticket = scheduler.submit(request(7, max_new_tokens=2))
     assert told(run(scheduler), ticket) == ([8, 9], "length")
@@ -374,7 +387,12 @@ def test_a_requests_own_bans_see_all_ids_so_far():
         seen.append(list(ids))
         return np.array([7])
 
-    scheduler = Scheduler(CountingEngine())
-    ticket = scheduler.submit(Request((5,), GREEDY, StopConfig(max_new_tokens=3), END, bans=never_seven))
-    assert told(run(scheduler), ticket) == ([6, 8, 9], "length")
+    (outcome,), _ = alone(Request((5,), GREEDY, StopConfig(max_new_tokens=3), END, bans=never_seven))
+    assert outcome == ([6, 8, 9], "length")
     assert seen == [[5], [5, 6], [5, 6, 8]]
+
+
+def test_a_requests_own_bans_hold_beside_that_of_an_early_end():
+    stop = StopConfig(max_new_tokens=1, min_new_tokens=1)
+    (outcome,), _ = alone(Request((14,), GREEDY, stop, END, bans=lambda ids: np.array([0])))
+    assert outcome == ([1], "length")

@@ -74,6 +74,16 @@ def run(scheduler):
     return events
 
 
+def engine_after(*requests, batching="continuous", prefill_ids=256, **engine):
+    """An engine that has written all of these, asked for at once."""
+    engine = HashingEngine(**engine)
+    scheduler = Scheduler(engine, batching=batching, prefill_ids=prefill_ids)
+    for one in requests:
+        scheduler.submit(one)
+    run(scheduler)
+    return engine
+
+
 def texts(events):
     ids = defaultdict(list)
     for event in events:
@@ -107,20 +117,13 @@ def test_a_request_joins_while_others_are_written():
 
 
 def test_a_slot_that_is_left_is_taken_at_the_next_step():
-    engine = HashingEngine(slots=2)
-    scheduler = Scheduler(engine)
-    for new in (1, 9, 9):
-        scheduler.submit(request(prompt(2, seed=new), max_new_tokens=new))
-    run(scheduler)
+    engine = engine_after(*[request(prompt(2, seed=new), max_new_tokens=new) for new in (1, 9, 9)], slots=2)
     assert [len(rows) for rows in engine.steps[:2]] == [2, 2]
 
 
 def test_in_static_batches_the_next_start_when_all_of_these_are_done():
-    engine = HashingEngine(slots=2)
-    scheduler = Scheduler(engine, batching="static")
-    for new in (1, 4, 2):
-        scheduler.submit(request(prompt(2, seed=new), max_new_tokens=new))
-    run(scheduler)
+    three = [request(prompt(2, seed=new), max_new_tokens=new) for new in (1, 4, 2)]
+    engine = engine_after(*three, slots=2, batching="static")
     assert [len(rows) for rows in engine.steps] == [2, 1, 1, 1, 1, 1]
 
 
@@ -128,12 +131,20 @@ def test_in_static_batches_the_next_start_when_all_of_these_are_done():
 
 
 def test_a_step_reads_no_more_of_prompts_than_it_may():
-    engine = HashingEngine(window=1024)
-    scheduler = Scheduler(engine, prefill_ids=100)
-    scheduler.submit(request(prompt(250), max_new_tokens=2))
-    scheduler.submit(request(prompt(60, seed=1), max_new_tokens=2))
-    run(scheduler)
+    two = [request(prompt(length, seed=length), max_new_tokens=2) for length in (250, 60)]
+    engine = engine_after(*two, window=1024, prefill_ids=100)
     assert [[count for _, count, _ in rows_of(engine, step)] for step in range(4)] == [[100], [100], [50, 50], [1, 10]]
+
+
+def test_short_prompts_count_too():
+    engine = engine_after(*[request(prompt(2, seed), max_new_tokens=1) for seed in range(3)], prefill_ids=2)
+    assert [len(rows) for rows in engine.steps] == [1, 1, 1]
+
+
+def test_a_text_flows_on_while_an_older_one_slides():
+    engine = engine_after(request(prompt(60), max_new_tokens=20), request([1], max_new_tokens=40), prefill_ids=8)
+    steps = [number for number, rows in enumerate(engine.steps) if any(row.slot == 1 for row in rows)]
+    assert steps == list(range(steps[0], steps[0] + 40))
 
 
 def test_nothing_is_chosen_before_a_prompt_is_read():
@@ -155,9 +166,7 @@ def test_while_long_prompts_are_read_a_streamed_text_flows_on():
     for number in range(200):
         if number % 3 == 1:
             scheduler.submit(request(prompt(1000, seed=number), max_new_tokens=2))
-        for event in scheduler.step():
-            if isinstance(event, Token) and event.ticket == streamed:
-                seen.append(engine.now)
+        seen += [engine.now for event in scheduler.step() if isinstance(event, Token) and event.ticket == streamed]
     assert len(seen) == 60
     assert max(np.diff(seen)) <= 1 + (64 + 8) / 100 + 1e-9
 
@@ -203,62 +212,59 @@ def test_nobody_starves_while_new_requests_keep_coming():
 
 def test_no_more_start_than_memory_holds():
     """Each may come to 20 ids; 50 fit. The engine checks that its capacity is kept."""
-    engine = HashingEngine(slots=8, capacity=50)
-    scheduler = Scheduler(engine)
-    for number in range(10):
-        scheduler.submit(request(prompt(10, seed=number), max_new_tokens=10))
-    run(scheduler)
+    ten = [request(prompt(10, seed=number), max_new_tokens=10) for number in range(10)]
+    engine = engine_after(*ten, slots=8, capacity=50)
     assert max(len(rows) for rows in engine.steps) == 2
 
 
 def test_a_large_request_is_not_passed_over_by_small_ones():
     """There is room for a small one all the time; it starts when the large one does."""
-    engine = HashingEngine(slots=8, capacity=60)
-    scheduler = Scheduler(engine)
-    for length, seed in ((10, 1), (50, 2), (3, 3)):
-        scheduler.submit(request(prompt(length, seed), max_new_tokens=5))
-    run(scheduler)
+    three = [request(prompt(length, seed), max_new_tokens=5) for length, seed in ((10, 1), (50, 2), (3, 3))]
+    engine = engine_after(*three, slots=8, capacity=60)
     begun = [tuple(row.ids) for rows in engine.steps for row in rows if len(row.ids) > 1]
     assert begun == [tuple(prompt(length, seed)) for length, seed in ((10, 1), (50, 2), (3, 3))]
-
-
-def test_what_is_larger_than_memory_runs_alone():
-    engine = HashingEngine(slots=4, capacity=10)
-    scheduler = Scheduler(engine)
-    tickets = [scheduler.submit(request(prompt(20, seed=n), max_new_tokens=2)) for n in range(2)]
-    assert len(texts(run(scheduler))) == len(tickets)
-    assert max(len(rows) for rows in engine.steps) == 1
 
 
 # --- what is read already is not read again ---
 
 
-def test_samples_of_one_prompt_read_it_once():
-    engine = HashingEngine(slots=8)
-    scheduler = Scheduler(engine)
-    for sample in range(8):
-        scheduler.submit(request(prompt(40), sample, max_new_tokens=1))
+@pytest.mark.parametrize("samples", [4, 8])
+def test_samples_of_one_prompt_read_it_once(samples):
+    """Although the eldest is over by then, and a stranger waits for its slot."""
+    one_token = [request(prompt(40), sample, max_new_tokens=1) for sample in range(samples)]
+    engine = engine_after(*one_token, request(prompt(9, seed=1), max_new_tokens=1), slots=4)
+    assert engine.ids_thought_about == 40 + samples - 1 + 9
+
+
+def test_samples_of_a_prompt_as_long_as_the_window_read_it_once():
+    """The eldest slides, to 32 ids, in the step in which the others begin."""
+    engine = engine_after(*[request(prompt(64), sample, max_new_tokens=2) for sample in range(4)])
+    assert engine.ids_thought_about == 64 + 3 + 4 * 32
+
+
+def test_nobody_waits_for_a_beginning_hardly_longer_than_what_there_is():
+    engine = HashingEngine(slots=4)
+    scheduler = Scheduler(engine, prefill_ids=30)
+    scheduler.submit(request(prompt(30), max_new_tokens=1))
+    scheduler.step()
+    for end in ([0] * 20, [0] * 6, [0] * 8):
+        scheduler.submit(request([*prompt(30), *end, 1], max_new_tokens=1))
+    scheduler.step()
+    assert [count for _, count, _ in rows_of(engine, 1)] == [21, 7]
     run(scheduler)
-    assert engine.ids_thought_about == 40 + 7
+    assert engine.ids_thought_about == 30 + 21 + 7 + 1
 
 
 def test_strangers_share_what_their_prompts_have_in_common():
-    engine = HashingEngine(slots=4)
-    scheduler = Scheduler(engine)
-    common = prompt(30)
-    for number in range(4):
-        scheduler.submit(request([*common, number, number], max_new_tokens=1))
-    run(scheduler)
+    engine = engine_after(*[request([*prompt(30), end, end], max_new_tokens=1) for end in range(4)])
     assert engine.ids_thought_about == 32 + 3 * 2
 
 
-def test_a_short_beginning_is_read_again():
-    engine = HashingEngine(slots=2)
-    scheduler = Scheduler(engine)
-    for sample in range(2):
-        scheduler.submit(request(prompt(4), sample, max_new_tokens=1))
-    run(scheduler)
-    assert len(engine.steps) == 1
+@pytest.mark.parametrize(("length", "read"), [(9, 9 + 1), (8, 8 + 8)])
+def test_a_beginning_of_fewer_than_8_ids_is_read_again(length, read):
+    """The last id of a prompt is read in any case."""
+    engine = engine_after(*[request(prompt(length), sample, max_new_tokens=1) for sample in range(2)])
+    assert engine.ids_thought_about == read
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -294,6 +300,21 @@ def test_a_prompt_whose_elder_is_cancelled_is_read_all_the_same():
 
 
 # --- cancelling ---
+
+
+def test_a_cancel_in_the_middle_of_a_step_counts_from_the_next():
+    """As when the garbage collector finds an iterator just then."""
+
+    class Interfering(HashingEngine):
+        def step(self, rows):
+            scheduler.cancel(left)
+            return super().step(rows)
+
+    scheduler = Scheduler(Interfering())
+    going, left = (scheduler.submit(request(prompt(3), sample, max_new_tokens=5)) for sample in range(2))
+    events = run(scheduler)
+    assert [event for event in events if event.ticket == left][1:] == [Done(left, "cancelled")]
+    assert texts(events)[going] == text_alone(request(prompt(3), max_new_tokens=5))
 
 
 def test_a_storm_of_cancels_leaves_the_others_their_texts():

@@ -1,10 +1,15 @@
 """The text of a request depends on model, prompt, sampling and seed only, whatever real engines do beside it."""
 
+import sys
+from itertools import count
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
+from gpt2kit.errors import Gpt2kitError
 from gpt2kit.generate.generator import Generator, Prompt
 from gpt2kit.generate.reference import ReferenceEngine
 from gpt2kit.generate.scheduler import Request, Scheduler, Token
@@ -106,6 +111,13 @@ def test_eight_samples_are_what_each_is_alone(small_checkpoint, tokenizer, alone
     assert together == [alone(PROMPTS[0], sample, sampling, STOPS[1]) for sample in range(8)]
 
 
+def test_a_sample_is_found_again_by_its_number(small_checkpoint, tokenizer, alone):
+    generator = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint, 3))
+    pieces = generator.pieces(PROMPTS[0], samples=2, first_sample=6, sampling=SAMPLINGS[1], stop=STOPS[1], logprobs=2)
+    found = {piece.sample: piece.completion for piece in pieces if piece.completion}
+    assert found == {number: alone(PROMPTS[0], 6 + number, SAMPLINGS[1], STOPS[1]) for number in range(2)}
+
+
 @pytest.mark.parametrize("sampling", SAMPLINGS[:2], ids=["temperature 0", "temperature 1"])
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_a_streamed_text_is_the_text(small_checkpoint, tokenizer, alone, prompt, sampling):
@@ -140,3 +152,146 @@ def test_greedy_texts_of_torch_are_equal_as_far_as_the_choice_is_clear(
         assert ids[:clear] == list(expected.ids[:clear])
         compared += clear
     assert compared > 300
+
+
+# --- many prompts ---
+
+
+def many(read):
+    return (Prompt("the", sample) for sample in iter(lambda: next(read), 1000))
+
+
+def test_prompts_are_read_as_slots_become_free(small_checkpoint, tokenizer):
+    """A few ahead, so that no slot waits for its next text."""
+    read = count()
+    texts = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint, 3)).write(many(read))
+    next(texts)
+    assert next(read) == 6
+
+
+def test_a_thousand_prompts_keep_another_call_waiting_for_one_slot_only(small_checkpoint, tokenizer):
+    class Counting(ReferenceEngine):
+        steps = 0
+
+        def step(self, rows):
+            self.steps += 1
+            return super().step(rows)
+
+    engine, stop = Counting(small_checkpoint, 2), StopConfig(max_new_tokens=9, ignore_end=True)
+    generator = Generator(small_checkpoint, tokenizer, engine)
+    thousand = generator.write(many(count()), stop=stop)
+    next(thousand)
+    waiting = generator.pieces("the cat", stop=stop)
+    next(waiting)
+    assert engine.steps == 9 + 1  # two of the thousand were being written; it starts beside the third
+
+
+# --- faults beside a text ---
+
+
+def test_a_fault_of_the_callers_prompts_ends_its_own_texts_only(small_checkpoint, tokenizer, alone):
+    def prompts():
+        yield from (Prompt("the", sample) for sample in range(3))
+        raise ValueError("of the caller")
+
+    generator = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint, 2))
+    beside = generator.write([Prompt("the")], sampling=SAMPLINGS[0], stop=STOPS[1], logprobs=2)
+    first = next(beside)
+    with pytest.raises(ValueError, match="of the caller"):
+        list(generator.write(prompts(), sampling=SAMPLINGS[1], stop=STOPS[1]))
+    assert [first, *beside][-1].completion == alone("the", 0, SAMPLINGS[0], STOPS[1])
+    generator.free_engine()
+
+
+def test_texts_may_be_the_prompts_of_others(small_checkpoint, tokenizer, alone):
+    generator = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint, 2))
+    sampling, stop = SAMPLINGS[0], STOPS[0]
+    first = (Prompt(generator.generate(prompt, sampling=sampling, stop=stop)[0].text) for prompt in PROMPTS[:3])
+    found = [
+        piece.completion.text for piece in generator.write(first, sampling=sampling, stop=stop) if piece.completion
+    ]
+    expected = [alone(alone(prompt, 0, sampling, stop).text, 0, sampling, stop).text for prompt in PROMPTS[:3]]
+    assert sorted(found) == sorted(expected)
+
+
+def interrupt(deed, at):
+    """Do it, with a Ctrl-C before line number `at` that it executes in steps. Returns whether it came so far."""
+    left = at
+
+    def trace(frame, event, _):
+        nonlocal left
+        code = frame.f_code
+        if Path(code.co_filename).name not in ("scheduler.py", "slots.py") or code.co_name in ("submit", "check"):
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        deed()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_ctrl_c_in_the_middle_of_a_step_leaves_the_other_texts_whole_or_told_of_it(small_checkpoint, tokenizer, alone):
+    """And what is asked for next is written as ever. Every 23rd line is enough: steps are much alike."""
+    sampling, stop = SAMPLINGS[1], STOPS[0]
+    engine = ReferenceEngine(small_checkpoint, 2)
+    for at in count(1, 23):
+        generator = Generator(small_checkpoint, tokenizer, engine)
+        beside = generator.write([Prompt(PROMPTS[2])], sampling=sampling, stop=stop, logprobs=2)
+        pieces = [next(beside)]
+        hit = interrupt(lambda: generator.generate(PROMPTS[0], samples=3, sampling=sampling, stop=stop), at)  # noqa: B023
+        told = ""
+        try:
+            pieces += beside
+        except Gpt2kitError as error:
+            told = str(error)
+        assert "given up" in told if hit and told else pieces[-1].completion == alone(PROMPTS[2], 0, sampling, stop)
+        (again,) = generator.generate(PROMPTS[0], sampling=sampling, stop=stop, logprobs=2)
+        assert again == alone(PROMPTS[0], 0, sampling, stop)
+        assert not any(generator.free_engine()._ids.values())
+        if not hit:
+            break
+    assert at > 300
+
+
+# --- what is asked for reaches the text ---
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        (StopConfig(until_sentence=True), "o."),
+        (StopConfig(until_sentence=True, min_new_tokens=3, max_new_tokens=5), "o. o."),
+        (StopConfig(stop=(" ",)), "o."),
+        (StopConfig(stop=("o",), min_new_tokens=1), "o. "),
+    ],
+    ids=str,
+)
+def test_a_text_stops_where_it_is_to(small_checkpoint, tokenizer, stop, text):
+    said = SamplingConfig(seed=1, forced_ids=tuple(id for letter in "o. o. o" for id in tokenizer.encode(letter)))
+    (completion,) = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint)).generate(
+        "the", sampling=said, stop=stop
+    )
+    assert completion.text == text
+
+
+def test_a_text_that_cannot_be_written_says_why(small_checkpoint, tokenizer):
+    nothing = SamplingConfig(seed=1, banned_ids=tuple(range(tokenizer.vocab_size)))
+    with pytest.raises(Gpt2kitError, match="every token is banned"):
+        Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint)).generate("the", sampling=nothing)
+
+
+def test_a_banned_word_is_never_written(small_checkpoint, tokenizer):
+    letters = SamplingConfig(seed=1, banned_words=tuple("abcdefghijklmnop"))
+    generator = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint))
+    (completion,) = generator.generate("the", sampling=letters, stop=StopConfig(max_new_tokens=45, min_new_tokens=45))
+    assert not set(completion.text) & set("abcdefghijklmnop")

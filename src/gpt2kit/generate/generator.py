@@ -69,7 +69,9 @@ def in_turn(pieces: Iterable[Piece]) -> Iterator[Piece]:
         waiting[piece.sample].append(piece)
         while waiting[turn]:
             yield (next_piece := waiting[turn].popleft())
-            turn += next_piece.completion is not None
+            if next_piece.completion:
+                del waiting[turn]
+                turn += 1
 
 
 class Generator:
@@ -85,6 +87,7 @@ class Generator:
         self._scheduler = Scheduler(engine)
         self._unspeakable = tuple(id for id in range(checkpoint.config.vocab_size) if not _has_text(tokenizer, id))
         self._inbox: dict[Ticket, deque[Event]] = {}  # events of every open iterator
+        self._closed = False
 
     def generate(
         self,
@@ -125,6 +128,7 @@ class Generator:
 
     def free_engine(self) -> Engine:
         """The engine with all slots free, for other uses than writing. Raises RequestError while a text is written."""
+        self._require_open()
         if self._inbox:
             raise RequestError("a text is still being written; finish or close its iterator before scoring another")
         self._scheduler.forget()
@@ -177,17 +181,23 @@ class Generator:
         finally:
             for ticket in growing:
                 self._scheduler.cancel(ticket)
-                del self._inbox[ticket]
+                self._inbox.pop(ticket, None)
 
-    def count_tokens(self, prompt: str | None, stop: StopConfig) -> int:
-        """How many tokens the prompt has. Raises PromptTooLong where `write` would."""
-        request = self._task(SamplingConfig(), stop).request(Prompt(prompt))
-        self._scheduler.check(request)
-        return len(request.ids)
+    def count_tokens(
+        self, prompts: Iterable[str | None], *, sampling: SamplingConfig | None = None, stop: StopConfig | None = None
+    ) -> Iterator[int]:
+        """How many tokens each prompt has. Raises RequestError where `write` would refuse it: too long, no such ids."""
+        task = self._task(sampling or SamplingConfig(), stop or StopConfig())
+        for prompt in prompts:
+            request = task.request(Prompt(prompt))
+            self._scheduler.check(request)
+            yield len(request.ids)
 
     def close(self) -> None:
-        """Free the engine."""
-        self.engine.close()
+        """Free the engine; what was not written to its end by then cannot go on."""
+        if not self._closed:
+            self._closed = True
+            self.engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -204,17 +214,29 @@ class Generator:
 
     def _step(self) -> None:
         """Think once for every open iterator, and leave each its own events."""
-        for event in self._scheduler.step():
-            if event.ticket in self._inbox:
-                self._inbox[event.ticket].append(event)
+        self._require_open()
+        try:
+            for event in self._scheduler.step():
+                if (inbox := self._inbox.get(event.ticket)) is not None:
+                    inbox.append(event)
+        except BaseException:
+            # Ctrl-C may have swallowed events, and a text with a hole is worse than none.
+            for ticket, inbox in list(self._inbox.items()):
+                self._scheduler.cancel(ticket)
+                inbox.append(Done(ticket, "failed"))
+            raise
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RequestError("this model was closed, so it writes and scores nothing more; load it again")
 
     def _news(self, ticket: Ticket, growing: dict[Ticket, _Growing], seed: int) -> Iterator[Piece]:
         sample, inbox = growing[ticket], self._inbox[ticket]
         while inbox:
             event = inbox.popleft()
             if isinstance(event, Done):
-                del growing[ticket], self._inbox[ticket]
-                if event.reason == "failed":
+                del self._inbox[ticket], growing[ticket]
+                if event.reason == "failed" and not sample.stream.stopped:
                     others = Gpt2kitError("this text was given up, for thinking failed while it was being written")
                     raise event.error or others
                 yield sample.last_piece("length" if event.reason == "length" else "stop", seed)

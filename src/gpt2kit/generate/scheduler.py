@@ -9,8 +9,10 @@ A text depends on its own request only, so none of this changes it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 import numpy as np
@@ -20,7 +22,7 @@ from gpt2kit.errors import Gpt2kitError, PromptTooLong, RequestError
 from gpt2kit.generate.engine import Engine, Row
 from gpt2kit.generate.fair_queue import FairQueue
 from gpt2kit.generate.sampling import RowState, alternatives, choose
-from gpt2kit.generate.slots import WORTH_SHARING, Slots, shared_length
+from gpt2kit.generate.slots import WORTH_SHARING, Slots
 
 Bans = Callable[[Sequence[int]], np.ndarray]
 Reason = Literal["stop", "length", "cancelled", "failed"]
@@ -94,10 +96,12 @@ class Scheduler:
     def __init__(
         self, engine: Engine, *, batching: Literal["continuous", "static"] = "continuous", prefill_ids: int = 256
     ) -> None:
+        assert prefill_ids >= 1, "a step must read one id of a prompt or more"
         self._engine, self._batching, self._prefill_ids = engine, batching, prefill_ids
         self._slots = Slots(engine)
         self._waiting: FairQueue[Ticket, Request] = FairQueue()
         self._running: dict[Ticket, _Sequence] = {}  # oldest first
+        self._cancelled: deque[Ticket] = deque()  # since the last step
         self._events: list[Event] = []
         self._submitted = 0
 
@@ -132,26 +136,40 @@ class Scheduler:
 
     def cancel(self, ticket: Ticket) -> None:
         """Give up a request; the next step reports it Done. Unknown or finished tickets are ignored."""
-        if ticket in self._waiting:
-            self._waiting.remove(ticket)
-            self._events.append(Done(ticket, "cancelled"))
-        elif ticket in self._running:
-            self._finish(self._running[ticket], "cancelled")
+        # Only noted: an iterator that is garbage-collected may call in the middle of a step.
+        self._cancelled.append(ticket)
 
     def forget(self) -> None:
         """Empty the slots of finished sequences, which otherwise keep their ids until the room is needed."""
+        self._let_go()
         self._slots.forget()
 
     def step(self) -> list[Event]:
         """Think once for everything that runs. Returns what happened: nothing while prompts are read."""
-        self._start()
-        if self._running:
-            self._think()
+        try:
+            self._let_go()
+            self._start()
+            if self._running:
+                self._think()
+        except BaseException:
+            self._give_up()
+            raise
         events, self._events = self._events, []
         return events
 
+    def _let_go(self) -> None:
+        while self._cancelled:
+            ticket = self._cancelled.popleft()
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+                self._events.append(Done(ticket, "cancelled"))
+            elif ticket in self._running:
+                self._finish(self._running[ticket], "cancelled")
+
     def _start(self) -> None:
         """Give slots to those who wait, as long as there are slots and memory; nobody is passed over."""
+        for sequence in self._running.values():  # first of all: the slot that it waits for may be taken now
+            self._begin(sequence)
         if self._batching == "static" and self._running:
             return
         while self._waiting:
@@ -161,35 +179,35 @@ class Scheduler:
             slot = self._slots.take(content, need)
             if slot is None:
                 return
-            self._waiting.pop()
             self._running[ticket] = _Sequence(ticket, request, slot, list(request.ids), content)
+            self._waiting.pop()
+            self._begin(self._running[ticket])
 
     def _think(self) -> None:
-        try:
-            fed = self._share_out()
-            logits_RV = self._engine.step([row for _, row in fed])
-            for sequence, row in fed:
-                self._slots.held[sequence.slot] += row.ids
-            choosing = [sequence for sequence, row in fed if row.logits == "last"]
-            chosen = _choose_each(logits_RV, choosing)
-        except BaseException:
-            # What the slots hold now is unknown, so all that runs is given up.
-            for sequence in list(self._running.values()):
-                self._finish(sequence, "failed")
-            self._slots.reset()
-            raise
+        fed = self._share_out()
+        logits_RV = self._engine.step([row for _, row in fed])
+        for sequence, row in fed:
+            self._slots.held[sequence.slot] += row.ids
+        choosing = [sequence for sequence, row in fed if row.logits == "last"]
+        chosen = _choose_each(logits_RV, choosing)
         for sequence, logits_V, choice in zip(choosing, logits_RV, chosen, strict=True):
             self._go_on(sequence, logits_V, choice)
+
+    def _give_up(self) -> None:
+        """End all that runs: how far the step came, and what the slots hold now, is unknown."""
+        self._events += [Done(ticket, "failed") for ticket in self._running]
+        self._running.clear()
+        self._slots.reset()
 
     def _share_out(self) -> list[tuple[_Sequence, Row]]:
         """Who gets which ids in this step."""
         fed, left = [], self._prefill_ids
         for sequence in self._running.values():
+            if not sequence.begun:
+                continue
             if len(sequence.content) > self._window:
                 sequence.content = list(self._newest(sequence.ids))
                 self._slots.clear(sequence.slot)
-            if not sequence.begun and not self._begin(sequence):
-                continue
             held = len(self._slots.held[sequence.slot])
             unfed = sequence.content[held:]
             if len(unfed) > 1:
@@ -200,23 +218,19 @@ class Scheduler:
                 fed.append((sequence, Row(sequence.slot, unfed, "last" if whole else "none")))
         return fed
 
-    def _begin(self, sequence: _Sequence) -> bool:
-        """Copy the longest beginning that any slot holds. False: an older sequence is about to hold a longer one."""
-        source, length = self._slots.longest_beginning(sequence.content)
-        for elder in self._running.values():
-            if elder is sequence:
-                break
-            held = len(self._slots.held[elder.slot])
-            reading = len(elder.content) - held > 1
-            common = shared_length(sequence.content[:-1], elder.content if reading else elder.content[:held])
-            if common > length:
-                source, length = elder.slot, common
+    def _begin(self, sequence: _Sequence) -> None:
+        """Copy the longest beginning that any slot holds, unless an older sequence is about to hold a longer one."""
+        if sequence.begun:
+            return
+        beginning = sequence.content[:-1]  # the last id is read in any case, for its logits
+        source, length = self._slots.longest_beginning(beginning)
+        elders = takewhile(lambda elder: elder is not sequence, self._running.values())
+        awaited = beginning[: length + WORTH_SHARING]
+        if len(awaited) == length + WORTH_SHARING and any(awaited == elder.content[: len(awaited)] for elder in elders):
+            return
         if length - len(self._slots.held[sequence.slot]) >= WORTH_SHARING:
-            if len(self._slots.held[source]) < length:
-                return False
             self._slots.share(source, sequence.slot, length)
         sequence.begun = True
-        return True
 
     def _go_on(self, sequence: _Sequence, logits_V: np.ndarray, choice: tuple[int, float] | Gpt2kitError) -> None:
         request, stop = sequence.request, sequence.request.stop
@@ -234,9 +248,9 @@ class Scheduler:
             self._finish(sequence, "length")
 
     def _finish(self, sequence: _Sequence, reason: Reason, error: Gpt2kitError | None = None) -> None:
-        self._slots.leave(sequence.slot)
-        del self._running[sequence.ticket]
         self._events.append(Done(sequence.ticket, reason, error))
+        del self._running[sequence.ticket]
+        self._slots.leave(sequence.slot)
 
     @property
     def _window(self) -> int:

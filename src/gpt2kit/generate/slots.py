@@ -6,7 +6,9 @@ that goes on from there, or is tried again, need not be read again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress, count
+from operator import ne
 
 from gpt2kit.generate.engine import Engine
 
@@ -15,8 +17,7 @@ WORTH_SHARING = 8  # fewer ids are read again sooner than copied
 
 def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
     """How many ids both begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    return next(compress(count(), map(ne, one, other)), min(len(one), len(other)))
 
 
 class Slots:
@@ -37,13 +38,16 @@ class Slots:
         in_use = sum(self._reserved.values())
         if not self._idle or (self._reserved and in_use + need > self._engine.capacity):
             return None
-        slot, kept = self._best_idle(ids)
+        slot = self._best_idle(ids[:-1])
         del self._idle[slot]
-        self._cut(slot, kept)
         self._reserved[slot] = need
+        kept = shared_length(ids[:-1], self.held[slot])
+        self._cut(slot, kept if kept >= WORTH_SHARING else 0)
+        excess = in_use + need + sum(len(self.held[idle]) for idle in self._idle) - self._engine.capacity
         for other in self._idle:
-            if in_use + need + sum(len(self.held[idle]) for idle in self._idle) <= self._engine.capacity:
+            if excess <= 0:
                 break
+            excess -= len(self.held[other])
             self._cut(other, 0)
         return slot
 
@@ -68,23 +72,33 @@ class Slots:
             self._cut(slot, 0)
 
     def reset(self) -> None:
-        """Empty all slots, whatever the engine believes that they hold."""
+        """Take all slots back and empty them, whatever the engine believes that they hold."""
+        self._reserved.clear()
+        self._idle = dict.fromkeys(range(len(self.held)))
         for slot, ids in enumerate(self.held):
             self._engine.truncate(slot, 0)
             ids.clear()
 
     def longest_beginning(self, ids: Sequence[int]) -> tuple[int, int]:
-        """The idle slot that holds most of the beginning of `ids`, all but the last, and how much; (-1, 0) for none."""
-        found = [(shared_length(ids[:-1], self.held[slot]), slot) for slot in self._idle]
-        length, slot = max(found, default=(0, -1))
-        return slot, length
+        """The slot that holds most of the beginning of `ids`, and how much; (-1, 0) for none."""
+        return self._longest(ids, range(len(self.held)))
 
-    def _best_idle(self, ids: Sequence[int]) -> tuple[int, int]:
-        slot, length = self.longest_beginning(ids)
+    def _longest(self, ids: Sequence[int], slots: Iterable[int]) -> tuple[int, int]:
+        found, length = -1, 0
+        for slot in slots:
+            held = self.held[slot]
+            # Strangers are told from one id: what is longer also has the one after the longest so far.
+            if length < min(len(ids), len(held)) and ids[length] == held[length]:
+                common = shared_length(ids, held)
+                found, length = (slot, common) if common > length else (found, length)
+        return found, length
+
+    def _best_idle(self, ids: Sequence[int]) -> int:
+        slot, length = self._longest(ids, self._idle)
         # What would be lost of a slot taken over is worth less than what is kept of it.
         if length >= WORTH_SHARING and 2 * length >= len(self.held[slot]):
-            return slot, length
-        return min(self._idle, key=lambda idle: len(self.held[idle]) > 0), 0
+            return slot
+        return min(self._idle, key=lambda idle: len(self.held[idle]) > 0)
 
     def _cut(self, slot: int, length: int) -> None:
         if len(self.held[slot]) > length:

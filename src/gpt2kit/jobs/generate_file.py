@@ -99,7 +99,7 @@ def generate_file(
     sampling, stop = sampling or SamplingConfig(), stop or StopConfig()
     require_free(out)
     with load(model, engine=engine, device=device, slots=min(batch_size, samples * len(prompts))) as generator:
-        lengths = _lengths(generator, prompts, stop)
+        lengths = _lengths(generator, prompts, sampling, stop)
         seed = seeded(sampling).seed
         assert seed is not None
         with Journal(out, _settings(generator, prompts, samples, sampling, stop, logprobs), seed) as journal:
@@ -133,11 +133,12 @@ def _asked(line: str, where: str, number: int) -> Asked:
     return Asked(found["prompt"], {name: value for name, value in found.items() if name != "prompt"}, number)
 
 
-def _lengths(generator: Generator, prompts: Sequence[Asked], stop: StopConfig) -> list[int]:
+def _lengths(generator: Generator, prompts: Sequence[Asked], sampling: SamplingConfig, stop: StopConfig) -> list[int]:
+    counts = generator.count_tokens((asked.prompt for asked in prompts), sampling=sampling, stop=stop)
     lengths = []
     for asked in prompts:
         try:
-            lengths.append(generator.count_tokens(asked.prompt, stop))
+            lengths.append(next(counts))
         except RequestError as error:
             raise type(error)(f"line {asked.line}: {error}" if asked.line else str(error)) from None
     return lengths
