@@ -37,7 +37,7 @@ def main() -> None:
     checkpoint = initial_checkpoint(SIZES["124M"].config(tokenizer.vocab_size), files, 0)
     many, single = (Generator(checkpoint, tokenizer, TorchEngine(checkpoint, count)) for count in (slots, 1))
     words, chance = (DATA / "wikitext-2.test.txt").read_text(encoding="utf-8").split(), random.Random(0)
-    starts = [chance.randrange(len(words) - 80) for _ in range(size * rounds)]
+    starts = [chance.randrange(len(words) - 80) for _ in range(size * (rounds + 1))]
     prompts = [" ".join(words[start : start + chance.randint(3, 80)]) for start in starts]
     texts: dict[Generator, dict[int, Completion]] = {many: {}, single: {}}
 
@@ -52,7 +52,9 @@ def main() -> None:
                     texts[generator][group[piece.sample]] = piece.completion
         return size / (time.perf_counter() - started)
 
-    rate(many, 0, size), rate(single, 0, size)  # the first use of memory costs more
+    rate(many, rounds, size), rate(single, rounds, size)  # the first use of memory costs more
+    texts[many].clear(), texts[single].clear()
+    del prompts[size * rounds :]
     lengths = sorted(len(tokenizer.encode(prompt)) for prompt in prompts)
     heading(
         f"{len(prompts)} prompts of {lengths[0]} to {lengths[-1]} tokens (median {lengths[len(lengths) // 2]}), "

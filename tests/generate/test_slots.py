@@ -189,3 +189,9 @@ def test_after_a_reset_all_is_free_and_empty():
     slots.reset()
     assert memory.held == [[], []] == slots.held
     assert [slots.take(ONE, 50), slots.take(OTHER, 50)] == [0, 1]
+
+
+def test_whoever_takes_over_an_engine_finds_its_slots_empty():
+    slots, memory = slots_that_hold(ONE, OTHER)
+    Slots(memory)
+    assert memory.held == [[], []]

@@ -27,8 +27,9 @@ class Slots:
         self._engine = engine
         self.held: list[list[int]] = [[] for _ in range(engine.slots)]
         """The ids in every slot."""
-        self._idle = dict.fromkeys(range(engine.slots))  # the one left longest ago first
+        self._idle: dict[int, None] = {}  # the one left longest ago first
         self._reserved: dict[int, int] = {}  # slot in use -> ids that it may come to hold
+        self.reset()
 
     def take(self, ids: Sequence[int], need: int) -> int | None:
         """A slot for a sequence of `ids` that may grow to `need`; None while slots or memory are in use by others.
