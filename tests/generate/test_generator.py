@@ -100,7 +100,8 @@ def test_what_was_written_before_leaves_no_trace(writer, engine):
 
 def test_a_completion_has_the_text_of_its_ids(writer, tokenizer):
     (completion,) = writer().generate(PROMPT, sampling=SEEDED, stop=SHORT)
-    assert completion.text == tokenizer.decode(completion.ids)
+    whole = tokenizer.decode(completion.ids)
+    assert completion.text == whole.removesuffix("\ufffd"), "the last token only begins a character"
     assert len(completion.ids) == 12
 
 

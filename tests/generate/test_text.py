@@ -47,6 +47,18 @@ def so_far(fragments, count):
     return b"".join(fragments[:count]).decode("utf-8", errors="ignore")
 
 
+def ends_in_half_a_character(content):
+    """Whether more bytes could make a character of the last one, two or three."""
+    return any(reason_against(content[-count:]) == "unexpected end of data" for count in (1, 2, 3))
+
+
+def reason_against(content):
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.reason if error.start == 0 else None
+
+
 # --- characters ---
 
 
@@ -91,7 +103,9 @@ PARTS = st.lists(st.binary(min_size=1, max_size=5), max_size=8)
 @given(PARTS)
 def test_the_pieces_joined_are_the_whole_decode_whatever_the_bytes(fragments):
     pieces, _ = pieces_of(fragments)
-    assert "".join(pieces) == b"".join(fragments).decode("utf-8", errors="replace")
+    whole = b"".join(fragments)
+    text = whole.decode("utf-8", errors="replace")
+    assert "".join(pieces) == (text.removesuffix("\ufffd") if ends_in_half_a_character(whole) else text)
 
 
 @given(st.text(max_size=12), st.integers(min_value=0))
@@ -108,15 +122,15 @@ BROKEN = b"a\xffb\xe4\xb8c\xf0\x9f\x99\xc3\xa9\xed\xa0\x80\xc0\xaf\x80z\xf4\x90\
 def test_invalid_bytes_give_the_same_text_however_tokens_cut_them():
     for borders in range(0, 2 ** (len(BROKEN) - 1), 4093):
         pieces, _ = pieces_of(cut(BROKEN, borders))
-        assert "".join(pieces) == BROKEN.decode("utf-8", errors="replace")
+        assert "".join(pieces) == BROKEN[:-1].decode("utf-8", errors="replace")
 
 
 def test_a_byte_that_starts_nothing_is_replaced():
     assert "".join(pieces_of([b"a", b"\xff", b"b"])[0]) == "a\ufffdb"
 
 
-def test_a_character_cut_by_the_end_is_replaced():
-    assert pieces_of([b"a", "中".encode()[:2]])[0] == ["a", "", "\ufffd"]
+def test_a_character_cut_by_the_end_is_not_shown():
+    assert pieces_of([b"a", "中".encode()[:2]])[0] == ["a", "", ""]
 
 
 def test_a_learnt_vocabulary_streams_chinese_and_emoji_whole(tokenizer):
@@ -191,10 +205,6 @@ def test_a_stop_string_may_be_chinese_and_cut_inside_a_character():
     content = "床前明月光".encode()
     pieces, stopped = pieces_of([content[:7], content[7:10], content[10:]], ["明月"])
     assert ("".join(pieces), stopped) == ("床前", True)
-
-
-def test_a_replacement_character_at_the_end_can_complete_a_stop_string():
-    assert pieces_of([b"ab", b"\xe4"], ["b\ufffd"]) == (["a", "", ""], True)
 
 
 def test_without_stop_strings_nothing_stops():

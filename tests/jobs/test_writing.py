@@ -195,6 +195,12 @@ class ExhaustedEngine(ReferenceEngine):
         return super().step(rows)
 
 
+def test_a_setting_answers_to_its_old_name_too(begin):
+    writing = begin()
+    assert writing.set("length", "3") == "max_new_tokens"
+    assert writing.stop.max_new_tokens == 3
+
+
 def test_an_answer_that_fails_half_way_leaves_the_text(tiny_checkpoint: Checkpoint):
     tokenizer = open_tokenizer(tiny_checkpoint.tokenizer_files, "tiny")
     generator = Generator(tiny_checkpoint, tokenizer, ExhaustedEngine(tiny_checkpoint, slots=1))

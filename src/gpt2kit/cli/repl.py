@@ -142,8 +142,7 @@ class Repl:
         name, words = [*about.split(maxsplit=1), "", ""][:2]
         if not words:
             raise ConfigError("a setting has a name and a value, as in /set temperature 0.9; /show all lists them")
-        self._writing.set(name, words)
-        key = name.replace("-", "_")
+        key = self._writing.set(name, words)
         self._note(f"{key} = {_spelled(self._writing.settings()[key])}")
 
     def _show(self, about: str) -> None:

@@ -48,9 +48,8 @@ class TextStream:
         return self._take(self._decoder.decode(self._tokenizer.bytes_of(token_id)))
 
     def finish(self) -> str:
-        """Return what was held back; a character cut in the middle becomes U+FFFD."""
-        rest = self._take(self._decoder.decode(b"", final=True)) + self._held
-        self._held = ""
+        """Return what was held back, but no half of a character: a text is cut where a token ends, not a character."""
+        rest, self._held = self._held, ""
         return rest
 
     def _take(self, text: str) -> str:

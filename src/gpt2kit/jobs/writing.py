@@ -16,6 +16,7 @@ from gpt2kit.config.toml_file import from_table, to_toml
 from gpt2kit.errors import ConfigError, RequestError
 from gpt2kit.generate.generator import Generator
 
+OLD_NAMES = {"length": "max_new_tokens"}
 Answer = abc.Generator[str, None, None]
 Settings = TypeVar("Settings", SamplingConfig, StopConfig)
 
@@ -83,13 +84,13 @@ class Writing:
         """Every setting by name."""
         return settings_of(self.sampling, self.stop)
 
-    def set(self, name: str, words: str) -> None:
-        """Give the setting `name` the value that `words` spell: TOML, a plain word, or "none".
+    def set(self, name: str, words: str) -> str:
+        """Give the setting `name` the value that `words` spell: TOML, a plain word, or "none". Returns its full name.
 
         Raises:
             ConfigError: there is no such setting or value; nothing has changed.
         """
-        key = name.replace("-", "_")
+        key = OLD_NAMES.get(name, name.replace("-", "_"))
         if key not in self.settings():
             near = get_close_matches(key, self.settings(), n=1)
             raise ConfigError(f"no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
@@ -97,6 +98,7 @@ class Writing:
             self.sampling = _changed(self.sampling, key, words)
         else:
             self.stop = _changed(self.stop, key, words)
+        return key
 
     def _parted(self) -> tuple[tuple[Turn, ...], Turn]:
         """All turns but the last, and the last."""
@@ -112,12 +114,9 @@ class Writing:
         prompt = _joined(before) + entry
         try:
             for piece in self.generator.pieces(prompt, first_sample=attempt, sampling=sampling, stop=self.stop):
-                cut = piece.completion and piece.completion.reason == "length"
-                # Half a character at the cut would mislead the model, which can write it whole in its next answer.
-                text = piece.text.removesuffix("\ufffd") if cut else piece.text
-                answer += text
+                answer += piece.text
                 self._turns = (*before, Turn(entry, answer, seed, attempt))
-                yield text
+                yield piece.text
         except Exception:  # neither Ctrl-C nor the closing of this iterator is one
             self._turns = kept
             raise
