@@ -97,6 +97,7 @@ def test_what_is_not_utf8_can_be_replaced(gpt2, here, model):
     assert "gpt2: warning: a.txt: not UTF-8 in 1 places, the first at byte 2" in err
 
 
+@pytest.mark.slow
 def test_standard_input_is_encoded_like_a_file(here, model):
     text = "床前明月光\n" * 100_000
     (here / "a.txt").write_text(text, encoding="utf-8", newline="")

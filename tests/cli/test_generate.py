@@ -228,6 +228,7 @@ def test_one_prompt_can_be_written_as_json_too(generate, texts, here):
 # --- as a program ---
 
 
+@pytest.mark.slow
 def test_nsamples_0_writes_until_it_is_interrupted_and_then_tells_the_seed(start, model):
     words = ("generate", "The cat", "--model", model, "--engine", "reference", "--length", "3", "--nsamples", "0")
     process = start(*words, "--batch-size", "3")
@@ -239,6 +240,7 @@ def test_nsamples_0_writes_until_it_is_interrupted_and_then_tells_the_seed(start
     assert err.decode().splitlines()[0].startswith("seed ")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_interrupted_tells_the_next_step(start, model, here):
     (here / "prompts.txt").write_text("The cat\n" * 5000, encoding="utf-8")
     process = start("generate", "--prompts", "prompts.txt", "--out", "texts.jsonl", "--model", model)
@@ -249,6 +251,7 @@ def test_a_file_that_is_interrupted_tells_the_next_step(start, model, here):
     assert b"texts.jsonl.part keeps what is finished; the same command goes on from there" in err
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error(start, model):
     """As `gpt2 generate ... | head -1` does."""
     process = start(
@@ -261,6 +264,7 @@ def test_a_reader_that_leaves_is_no_error(start, model):
     assert process.stderr.read() == b""
 
 
+@pytest.mark.slow
 def test_text_is_utf8_whatever_the_locale(start, model, transformers):
     ids = transformers.AutoTokenizer.from_pretrained(model)("猫🙂").input_ids
     forced = [word for id in ids for word in ("--forced-ids", id)]
@@ -274,6 +278,7 @@ def test_text_is_utf8_whatever_the_locale(start, model, transformers):
     assert (out, err) == ("猫🙂\n".encode(), b"")
 
 
+@pytest.mark.slow
 def test_a_prompt_on_standard_input_is_utf8_whatever_the_locale(model, texts, here):
     """The prompt is the same seven bytes both times, so the text is the same."""
     words = ("generate", "-", "--model", model, "--engine", "reference", "--seed", "7", "--max-new-tokens", "12")
@@ -289,6 +294,7 @@ def test_a_prompt_on_standard_input_is_utf8_whatever_the_locale(model, texts, he
     assert outputs[0] == outputs[1]
 
 
+@pytest.mark.slow
 def test_the_reference_engine_needs_no_torch(model, here):
     program = (
         "import sys\n"

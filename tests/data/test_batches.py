@@ -135,6 +135,7 @@ def test_shuffling_holds_where_the_network_grows(count):
     np.testing.assert_array_equal(np.sort(found), np.arange(count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 5, 10])
 def test_a_place_goes_everywhere_equally_often(place):
     """11 places, 5500 orders: each target comes some 500 times; above 29.6 is 1 chi-square in 1000 (10 degrees)."""

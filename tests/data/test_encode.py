@@ -97,6 +97,7 @@ def test_long_texts_are_encoded_as_in_one_go(encode, prose, here, tiny):
     assert shards.ends.size == 5002
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_how_many_work_changes_nothing(encode, prose, here, workers):
     encode(prose)
@@ -104,6 +105,7 @@ def test_how_many_work_changes_nothing(encode, prose, here, workers):
     assert files_of(here / "out") == files_of(here / "again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [4096, 65_536])
 def test_a_full_shard_is_followed_by_the_next(encode, prose, monkeypatch, limit):
     whole = ids_of(encode(prose))
@@ -271,6 +273,7 @@ except DiskFull as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(write, here, golden):
     """The system refuses files above a megabyte, as a disk does that is full by then."""
     write("a.txt", "床前明月光" * 400_000)

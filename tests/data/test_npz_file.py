@@ -36,6 +36,7 @@ def test_what_numpy_wrote_is_read(tmp_path_factory, chunks, save):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @given(chunks=st.lists(IDS, min_size=1, max_size=3))
 def test_what_is_written_is_numpys_file_byte_for_byte(chunks):
     ours, theirs = io.BytesIO(), io.BytesIO()

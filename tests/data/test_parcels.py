@@ -51,6 +51,7 @@ def test_joined_texts_are_encoded_as_each_alone(openai, texts):
     assert openai.encode_joined(texts).tolist() == expected[:-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["word ", "床前明月光，", "0123456789abcdef", "QUJDREVGRw+/", "\n", "かな。"], ids=repr
 )

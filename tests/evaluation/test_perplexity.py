@@ -19,6 +19,7 @@ def model(tiny_checkpoint):
     return Generator(tiny_checkpoint, tokenizer, ReferenceEngine(tiny_checkpoint, 1))
 
 
+@pytest.mark.slow
 def test_the_loss_is_transformers_loss(model, golden, transformers):
     oracle = transformers.GPT2LMHeadModel.from_pretrained(golden / "hf-safetensors").eval()
     tokenizer = transformers.GPT2TokenizerFast.from_pretrained(golden / "hf-safetensors")

@@ -288,6 +288,7 @@ def test_an_index_that_asks_too_much_is_refused(golden, tmp_path, content):
 # --- writing ---
 
 
+@pytest.mark.slow
 def test_transformers_computes_the_same_with_what_we_write(transformers, tmp_path, example):
     huggingface.write(huggingface.read(example.directory), tmp_path, silent)
     judge = transformers.GPT2LMHeadModel.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")

@@ -157,6 +157,7 @@ REAL_WORDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["a brown fo", "it will j", "of th", "of a lazy do", "one 月", "two \n", "ten words bann", "go.."]
 )

@@ -312,6 +312,7 @@ def uses(draw):
     return life
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contender", [TorchEngine])
 @given(life=uses())
 @settings(max_examples=60)

@@ -202,6 +202,7 @@ def test_typical_keeps_the_least_surprising_surprises_until_they_reach_p(logits_
     assert kept(keep_typical(logits_C, p)) == set(order[: int((sums < p).sum()) + 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keep",
     [keep_top_p, keep_top_p_nshepperd, keep_top_p_openai, keep_top_p_gpt2_ml, keep_min_p, keep_typical],
@@ -261,6 +262,7 @@ LARGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.001, 0.5, 0.9, 0.99999])
 @pytest.mark.parametrize("which", LARGE)
 def test_of_a_whole_vocabulary_each_top_p_keeps_what_ranking_all_of_it_gives(which, p):

@@ -41,6 +41,7 @@ def eight_alone(small_checkpoint, tokenizer):
     return generator.generate(PROMPT, samples=8, sampling=SEEDED, stop=LONG)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [3, 8])
 def test_a_sample_is_the_same_bit_for_bit_in_any_batch(writer, eight_alone, slots):
     assert writer(slots=slots).generate(PROMPT, samples=8, sampling=SEEDED, stop=LONG) == eight_alone

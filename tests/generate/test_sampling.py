@@ -94,6 +94,7 @@ DRAWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", DRAWS)
 def test_tokens_come_as_often_as_the_model_says(over):
     logits_V = np.array([1.0, -1.0, 0.5, 0.0, 2.0], np.float32)

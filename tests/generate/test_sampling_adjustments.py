@@ -67,6 +67,7 @@ def chosen(logits, sampling, prompt, written, banned=()):
     return int(choose(np.array([logits], np.float32), [state]).ids_R[0])
 
 
+@pytest.mark.slow
 @given(LOGITS, SETTINGS, TEXTS, st.lists(IDS, max_size=8), SOME_IDS, st.integers(0, 99))
 def test_whatever_is_asked_for_the_choice_is_that_of_a_plain_program(logits, settings, prompt, written, banned, seed):
     expected = adjusted(logits, settings, prompt, written, banned)

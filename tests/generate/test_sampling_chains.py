@@ -185,6 +185,7 @@ WAYS = {
 ABOVE_ONE_IN_1000 = {1: 10.83, 2: 13.82, 3: 16.27, 4: 18.47, 5: 20.52, 6: 22.46}  # chi-square, by degrees of freedom
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["seeds", "positions"])
 @pytest.mark.parametrize("way", WAYS)
 def test_tokens_come_as_often_as_the_probabilities_that_are_left_say(way, over):

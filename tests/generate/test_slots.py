@@ -131,6 +131,7 @@ def test_finished_texts_are_forgotten_only_for_want_of_room_and_the_oldest_first
     assert memory.held == [[], OTHER, ONE[::-1], []] == slots.held
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(
@@ -192,6 +193,6 @@ def test_after_a_reset_all_is_free_and_empty():
 
 
 def test_whoever_takes_over_an_engine_finds_its_slots_empty():
-    slots, memory = slots_that_hold(ONE, OTHER)
+    _, memory = slots_that_hold(ONE, OTHER)
     Slots(memory)
     assert memory.held == [[], []]

@@ -70,6 +70,7 @@ def as_request(tokenizer, prompt, sample, sampling, stop):
     return Request(ids, sampling, stop, tokenizer.end_id, 2, sample)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
     asked=st.lists(
@@ -104,6 +105,7 @@ def test_texts_of_the_reference_engine_are_equal_bit_for_bit_in_any_company(
     generator.free_engine()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=range(len(SAMPLINGS)))
 def test_eight_samples_are_what_each_is_alone(small_checkpoint, tokenizer, alone, sampling):
     generator = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint, 3))
@@ -126,6 +128,7 @@ def test_a_streamed_text_is_the_text(small_checkpoint, tokenizer, alone, prompt,
     assert streamed == alone(prompt, 0, sampling, STOPS[2]).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [1, 3, 8])
 @pytest.mark.parametrize("prefill_ids", [5, 256])
 @pytest.mark.parametrize("batching", ["continuous", "static"])
@@ -240,6 +243,7 @@ def interrupt(deed, at):
     return False
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_a_step_leaves_the_other_texts_whole_or_told_of_it(small_checkpoint, tokenizer, alone):
     """And what is asked for next is written as ever. Every 23rd line is enough: steps are much alike."""
     sampling, stop = SAMPLINGS[1], STOPS[0]

@@ -196,6 +196,7 @@ PARTS = st.lists(st.sampled_from([*'ab中J。」.!?…"’ \n3_', "Mr", "etc", "
 STOPS = st.lists(st.text("ab. 中\n", min_size=1, max_size=3), max_size=2)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(PARTS, st.integers(min_value=0), STOPS, st.booleans(), st.integers(0, 8))
 @example("Mr. a. b", 2**20 - 1, [], True, 0)

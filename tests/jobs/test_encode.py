@@ -25,6 +25,7 @@ def old_runs(shared):
     return place, inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_an_npz_is_the_one_that_nshepperds_program_wrote(here, shared, old_runs, name):
     place, inputs = old_runs
@@ -38,6 +39,7 @@ def test_an_npz_is_the_one_that_nshepperds_program_wrote(here, shared, old_runs,
             np.testing.assert_array_equal(ours[array], theirs[array])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_an_old_npz_can_be_encoded_again(here, shared, old_runs, name):
     place, _ = old_runs

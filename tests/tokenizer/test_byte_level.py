@@ -194,6 +194,7 @@ LONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text_of", LONG.values(), ids=LONG)
 def test_twice_the_text_takes_at_most_four_times_as_long(openai, text_of):
     seconds = {}
@@ -206,6 +207,7 @@ def test_twice_the_text_takes_at_most_four_times_as_long(openai, text_of):
     assert seconds[2 * MEBIBYTE] < 4 * seconds[MEBIBYTE] + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text_of", LONG.values(), ids=LONG)
 def test_a_megabyte_without_a_border_comes_back_whole(openai, text_of):
     text = text_of(MEBIBYTE)

@@ -42,6 +42,7 @@ def frozen_adamw(network, recipe_of, tmp_path):
     return network, optimizer, tmp_path
 
 
+@pytest.mark.slow
 def test_transformers_reads_the_frozen_weights(frozen, golden, transformers):
     network, _, directory = frozen
     (directory / "config.json").write_bytes((golden / "hf-safetensors" / "config.json").read_bytes())
