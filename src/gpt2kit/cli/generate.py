@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ from gpt2kit.cli.options import TrueOrFalse, optional_text, require_utf8
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.generate.select import DeviceName, EngineName
+from gpt2kit.progress import Progress, Report, silent
 from gpt2kit.resolve import MODELS, open_checkpoint
 from gpt2kit.runs import RUNS
 
@@ -94,7 +95,7 @@ class Generate:
         begun = 0
         begin = next(pieces)  # what is refused is refused here, before a file is overwritten
         try:
-            with self._destination() as destination:
+            with self._destination() as destination, self._progress() as report:
                 for piece in chain([begin], pieces):
                     if piece.sample == begun:
                         begun += 1
@@ -102,6 +103,7 @@ class Generate:
                     print(piece.text, end="", file=destination, flush=True)
                     if piece.completion:
                         print("\n" + self._delimiter(), end="", file=destination, flush=True)
+                        report(Progress("generate", begun, self.nsamples or None, "text"))
         finally:
             if begun and self.sampling.seed is None and self.sampling.temperature > 0:
                 print(f"seed {sampling.seed}", file=sys.stderr)
@@ -183,6 +185,12 @@ class Generate:
         except OSError as error:
             error.filename = error.filename or str(self.destination_path)  # a full disk does not say where
             raise
+
+    def _progress(self) -> AbstractContextManager[Report]:
+        """For texts that nobody sees."""
+        from gpt2kit.cli.terminal import drawing
+
+        return drawing() if self.destination_path else nullcontext(silent)
 
     def _header(self, number: int) -> str:
         if self.nsamples == 1 or self.destination_path or self.sample_delim is not None:
