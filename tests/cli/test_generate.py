@@ -185,7 +185,8 @@ def test_one_text_has_no_delimiter(generate, texts):
 
 
 def test_texts_go_to_a_file_as_gpt_2_simple_wrote_them(generate, texts, here):
-    assert generate(*SEEDED, "--nsamples", "2", "--destination_path", "gen.txt") == (0, "", "generate 1/2 texts\ngenerate 2/2 texts\n")
+    told = "generate 1/2 texts\ngenerate 2/2 texts\n"
+    assert generate(*SEEDED, "--nsamples", "2", "--destination_path", "gen.txt") == (0, "", told)
     assert (here / "gen.txt").read_text(encoding="utf-8") == "".join(f"{text}\n{'=' * 20}\n" for text in texts[:2])
 
 
