@@ -59,9 +59,12 @@ def demo(report: Report = silent, stop_asked: Callable[[], bool] = lambda: False
 
 
 def embedded_texts() -> tuple[str, str]:
-    """Python's language reference as every CPython carries it: what is learnt, and the last topics, held out."""
+    """Python's language reference as every CPython carries it: what is learnt, and the end, held out.
+
+    The reference says much twice; each paragraph is taken once, so that nothing held out is learnt elsewhere.
+    """
     from pydoc_data.topics import topics
 
-    texts = list(topics.values())
-    border = len(texts) - round(len(texts) * HELD_OUT_SHARE)
-    return "\n".join(texts[:border]), "\n".join(texts[border:])
+    paragraphs = list(dict.fromkeys(part for topic in topics.values() for part in topic.strip().split("\n\n")))
+    border = len(paragraphs) - round(len(paragraphs) * HELD_OUT_SHARE)
+    return "\n\n".join(paragraphs[:border]), "\n\n".join(paragraphs[border:])
