@@ -11,7 +11,7 @@ HERE := not gpu and not judges and not network
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo quick test check lint types docs docs-check bench clean
+.PHONY: help demo quick test judges fuzz check lint types docs docs-check bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,12 @@ quick: lint types ## lint, types and the fast tests; under a minute
 
 test: $(READY) ## every test that this machine can run
 	$(BIN)/python -m pytest -m '$(HERE)'
+
+judges: $(READY) ## other people's programs on what we write; needs python3.11 and 2.5 GB for them
+	$(BIN)/python -m pytest -m judges tests/judges
+
+fuzz: $(READY) ## damage files of every format 100,000 times each; takes an hour
+	GPT2KIT_FUZZ=100000 $(BIN)/python -m pytest -q tests/attacks
 
 check: lint types docs-check test ## all that must hold before a change goes in
 

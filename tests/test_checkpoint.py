@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gpt2kit.checkpoint import Checkpoint, LazyTensor, check_tensors, tensor_shapes
+from gpt2kit.checkpoint import CHUNK, Checkpoint, LazyTensor, check_tensors, tensor_shapes
 from gpt2kit.config.model import SIZES
-from gpt2kit.errors import WeightMismatch
+from gpt2kit.errors import ConfigError, WeightMismatch
 from gpt2kit.model.initial import initial_checkpoint
 
 
@@ -30,6 +30,53 @@ def test_bfloat16_is_the_upper_half_of_a_float32(bits, value):
 @pytest.mark.parametrize(("bits", "value"), [(0x3C00, 1.0), (0x0001, 2.0**-24), (0x7BFF, 65504.0)])
 def test_float16_is_widened_exactly(bits, value):
     assert stored(np.array([bits], np.uint16).view(np.float16), "float16").read_float32() == [np.float32(value)]
+
+
+def float32_values():
+    """Every exponent and sign, with the patterns of bits at which rounding turns; infinities and NaN among them."""
+    high = np.arange(1 << 16, dtype=np.uint32) << 16
+    low = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
+    return (high[:, None] | low).reshape(-1).view(np.float32)
+
+
+def test_float32_is_rounded_to_bfloat16_as_torch_rounds_it():
+    values = float32_values()
+    assert values.size > CHUNK
+    expected = torch.from_numpy(values).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    rounded = stored(values, "float32").stored_as("bfloat16")
+    number = ~np.isnan(values)
+    np.testing.assert_array_equal(rounded.read()[number], expected[number])
+    assert np.isnan(rounded.read_float32()[~number]).all()
+    assert (rounded.dtype, rounded.shape) == ("bfloat16", values.shape)
+
+
+def test_float32_is_rounded_to_float16_as_torch_rounds_it():
+    values = float32_values()
+    values = values[(np.abs(values) < 65520) | np.isinf(values)]  # 65520 is the first that is rounded up to infinity
+    expected = torch.from_numpy(values).to(torch.float16).numpy()
+    np.testing.assert_array_equal(stored(values, "float32").stored_as("float16").read(), expected)
+
+
+def test_a_matrix_keeps_its_shape_when_it_is_rounded():
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for dtype in ("float16", "bfloat16"):
+        assert stored(values, "float32").stored_as(dtype).read_float32().tolist() == values.tolist()
+
+
+def test_a_value_beyond_float16_is_not_made_infinite():
+    with pytest.raises(ConfigError, match=r"wte\.weight has values beyond float16's 65,504; bfloat16 holds them"):
+        stored(np.array([1, 65520], np.float32), "float32").stored_as("float16").read()
+
+
+def test_half_precision_is_widened_and_changed_exactly():
+    halves = np.array([0.5, -2.0, 0.0], np.float16)
+    assert stored(halves, "float16").stored_as("float32").read().tolist() == [0.5, -2.0, 0.0]
+    assert stored(halves, "float16").stored_as("bfloat16").read_float32().tolist() == [0.5, -2.0, 0.0]
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2), ("float64", 8), ("uint8", 1)])
+def test_a_tensor_knows_what_it_takes(dtype, size):
+    assert LazyTensor("any", dtype, (3, 5), np.empty).size_bytes == 15 * size
 
 
 # Counted by OpenAI's and Hugging Face's own programs: the head is tied and not counted twice.

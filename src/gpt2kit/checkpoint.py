@@ -10,14 +10,19 @@ Canonical names are OpenAI's as kept on the Hugging Face hub; matrices stand as 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
 from gpt2kit.config.model import ModelConfig
-from gpt2kit.errors import WeightMismatch
+from gpt2kit.errors import ConfigError, WeightMismatch
 
+FloatType = Literal["float32", "float16", "bfloat16"]
+
+CHUNK = 2**16  # values converted or compared at once: the copies in between stay in the cache
 # What a tokenizer is read from, whatever the format beside it.
 TOKENIZER_FILES = (
     *("encoder.json", "vocab.bpe", "vocab.json", "merges.txt", "vocab.txt"),
@@ -35,6 +40,11 @@ class LazyTensor:
     shape: tuple[int, ...]
     load: Callable[[], np.ndarray] = field(repr=False, compare=False)
 
+    @property
+    def size_bytes(self) -> int:
+        """What the values take."""
+        return math.prod(self.shape) * (2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize)
+
     def read(self) -> np.ndarray:
         """The values, [in, out] for matrices, perhaps read-only; bfloat16 comes as a view on uint16."""
         return self.load()
@@ -46,6 +56,37 @@ class LazyTensor:
             # bfloat16 is the upper half of a float32.
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32, copy=False)
+
+    def stored_as(self, dtype: FloatType) -> LazyTensor:
+        """The same tensor, rounded to `dtype` when it is read; a value beyond its range then raises ConfigError."""
+        return self if dtype == self.dtype else replace(self, dtype=dtype, load=lambda: self._rounded(dtype))
+
+    def _rounded(self, dtype: FloatType) -> np.ndarray:
+        if dtype == "float32":
+            return self.read_float32()
+        rounded = np.empty(self.shape, np.uint16 if dtype == "bfloat16" else np.float16)
+        exact, target = self.read().reshape(-1), rounded.reshape(-1)
+        for begin in range(0, exact.size, CHUNK):
+            part = slice(begin, begin + CHUNK)
+            values = replace(self, load=lambda part=part: exact[part]).read_float32()  # type: ignore[misc]
+            target[part] = to_bfloat16(values) if dtype == "bfloat16" else _to_float16(self.name, values)
+        return rounded
+
+
+def to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32 rounded to the nearest bfloat16, ties to even, as bits in uint16."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    nearest = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
+    # Rounding could carry a NaN over to infinity; one bit of the fraction keeps it a NaN.
+    return np.where(np.isnan(values), (bits >> 16).astype(np.uint16) | 0x40, nearest)
+
+
+def _to_float16(name: str, values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float16)
+    if np.any(np.isinf(narrow) & np.isfinite(values)):
+        raise ConfigError(f"{name} has values beyond float16's 65,504; bfloat16 holds them")
+    return narrow
 
 
 @dataclass(frozen=True)
@@ -60,7 +101,11 @@ class Checkpoint:
 
     def parameter_count(self) -> int:
         """Learnt numbers in all tensors."""
-        return sum(int(np.prod(tensor.shape)) for tensor in self.tensors.values())
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+
+    def stored_as(self, dtype: FloatType) -> Checkpoint:
+        """The same model with every tensor as `dtype`, converted when it is read."""
+        return replace(self, tensors={name: tensor.stored_as(dtype) for name, tensor in self.tensors.items()})
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

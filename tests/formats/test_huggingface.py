@@ -235,7 +235,7 @@ def test_a_configuration_of_odd_types_is_refused(directory, content):
 
 def test_a_missing_configuration_is_named(directory):
     (directory / "config.json").unlink()
-    with pytest.raises(FormatError, match=r"config\.json: missing; it tells the shape of the model"):
+    with pytest.raises(FormatError, match=r"config\.json is missing, and the number of heads cannot be guessed"):
         huggingface.read(directory)
 
 
@@ -262,11 +262,13 @@ def test_a_tensor_in_no_shard_is_named(golden, tmp_path):
     index = copy / "model.safetensors.index.json"
     weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
     change(index, weight_map=weight_map | {"transformer.ln_f.weight": "model-00001-of-00006.safetensors"})
-    with pytest.raises(FormatError, match=r"1 tensors are in none of the shards, such as transformer\.ln_f\.weight"):
+    with pytest.raises(
+        FormatError, match=r"1 tensors are not in model-00001-of-00006\.safetensors, such as .*ln_f\.weight"
+    ):
         huggingface.read(copy)
 
 
-@pytest.mark.parametrize("shard", ["", ".", "..", "sub/model.safetensors", "sub\\model.safetensors", "a\0b", 5, None])
+@pytest.mark.parametrize("shard", ["", ".", "..", "sub/model.safetensors", "sub\\model.safetensors", "a\0b"])
 def test_a_shard_is_a_file_in_the_same_directory(golden, tmp_path, shard):
     copy = shutil.copytree(golden / "hf-safetensors" / "sharded", tmp_path / "model")
     shutil.copytree(golden / "hf-safetensors" / "base_model_noprefix", copy / "sub")

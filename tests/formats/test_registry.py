@@ -2,16 +2,57 @@ import shutil
 
 import pytest
 
-from gpt2kit.errors import FormatError
-from gpt2kit.formats.registry import detect
+from gpt2kit.errors import ConfigError, FormatError
+from gpt2kit.formats.registry import detect, writable
 
 
 def test_every_golden_model_is_recognised(example):
-    assert detect(example.directory).name == "huggingface"
+    assert detect(example.directory).name == "safetensors"
 
 
-def test_a_single_file_is_recognised(golden):
-    assert detect(golden / "hf-safetensors" / "model.safetensors").name == "huggingface"
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("hf-safetensors/model.safetensors", "safetensors"),
+        ("hf-safetensors/sharded", "safetensors"),
+        ("hf-bin", "bin"),
+        ("hf-bin/sharded", "bin"),
+        ("hf-bin/pytorch_model.bin", "bin"),
+        ("hf-2019-bin/gpt2-pytorch_model.bin", "bin"),
+        ("hf-2019-bin", "bin"),
+        ("hf-tf-h5", "h5"),
+        ("hf-tf-h5/sharded", "h5"),
+        ("hf-tf-h5/tf_model.h5", "h5"),
+        ("openai-tiny", "openai"),
+        ("openai-tiny/model.ckpt", "openai"),
+        ("openai-tiny/model.ckpt.index", "openai"),
+        ("nshepperd/checkpoint/run1", "openai"),
+        ("gpt2simple/checkpoint/run1", "openai"),
+        ("gpt2simple/checkpoint/run1/model-2", "openai"),
+    ],
+)
+def test_every_format_is_known_by_its_content(shared, place, name):
+    assert detect(shared / "fixtures" / place).name == name
+
+
+def test_a_file_with_another_name_is_known_by_its_content(shared, tmp_path):
+    for number, (file, name) in enumerate(
+        [
+            ("hf-bin/pytorch_model.bin", "bin"),
+            ("hf-tf-h5/tf_model.h5", "h5"),
+            ("hf-2019-bin/gpt2-pytorch_model.bin", "bin"),
+            ("hf-safetensors/model.safetensors", "safetensors"),
+        ]
+    ):
+        copy = tmp_path / f"{number}.weights"
+        shutil.copyfile(shared / "fixtures" / file, copy)
+        assert detect(copy).name == name
+
+
+@pytest.mark.parametrize("name", ["banana", "", "Safetensors"])
+def test_a_format_that_cannot_be_written_is_refused_with_those_that_can(name):
+    with pytest.raises(ConfigError, match=f"no format '{name}'; there are safetensors, bin, h5, openai"):
+        writable(name)
 
 
 def test_the_recognised_format_reads(golden):
@@ -36,7 +77,9 @@ def test_an_empty_directory_is_refused_as_such(tmp_path):
 @pytest.mark.parametrize("name", ["notes.txt", "nowhere"])
 def test_another_file_is_refused_with_what_is_known(tmp_path, name):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(FormatError, match=r"no checkpoint in a known format; known: .*huggingface \(Hugging Face"):
+    with pytest.raises(
+        FormatError, match=r"no checkpoint in a known format; known: safetensors \(Hugging Face .*; openai \(OpenAI"
+    ):
         detect(tmp_path / name)
 
 

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 
 from gpt2kit.errors import FormatError
 from gpt2kit.tokenizer.byte_level import ByteLevelBPE
-from gpt2kit.tokenizer.vocabulary import read_vocabulary
+from gpt2kit.tokenizer.vocabulary import read_vocabulary, vocabulary_files
 
 END = "<|endoftext|>"
 
@@ -133,7 +133,9 @@ def test_damaged_files_are_refused(shared, case, problem):
 )
 def test_half_a_vocabulary_is_none(files, names):
     halves = {name: files["merges.txt" if name == "vocab.bpe" else name] for name in names}
-    with pytest.raises(FormatError, match=r"^here: no vocabulary; expected encoder\.json and vocab\.bpe, vocab"):
+    with pytest.raises(
+        FormatError, match=r"^here: no vocabulary; (expected|.*is missing beside) .*; copy it from the model"
+    ):
         read_vocabulary(halves, "here")
 
 
@@ -247,3 +249,32 @@ def test_parts_of_the_wrong_type_are_refused(whole, damage):
 def test_json_too_deep_to_read_is_refused(whole):
     with pytest.raises(FormatError):
         read_vocabulary({"tokenizer.json": b"[" * 100_000}, "here")
+
+
+# --- as OpenAI's two files ---
+
+
+@pytest.mark.parametrize("layout", [openai_layout, hugging_face_layout])
+def test_stored_files_are_handed_on_byte_for_byte(files, layout):
+    assert vocabulary_files(layout(files), "here") == (files["vocab.json"], files["merges.txt"])
+
+
+@pytest.mark.parametrize("layout", [single_file_layout, older_single_file_layout])
+def test_a_single_file_is_taken_apart_into_what_transformers_writes(files, layout):
+    ids, merges = vocabulary_files(layout(files), "here")
+    assert json.loads(ids) == json.loads(files["vocab.json"])
+    assert merges.decode().splitlines()[1:] == files["merges.txt"].decode().splitlines()[1:]
+
+
+@pytest.mark.parametrize("damage", [lambda text: text.rstrip(b"\n"), lambda text: text.split(b"\n", 1)[1]])
+def test_openais_reader_finds_every_merge(files, damage):
+    """It drops the first line, and what follows the last line break: github.com/openai/gpt-2/src/encoder.py."""
+    merges = vocabulary_files(files | {"merges.txt": damage(files["merges.txt"])}, "here")[1].decode()
+    assert merges.split("\n")[1:-1] == files["merges.txt"].decode().split("\n")[1:-1]
+
+
+def test_an_end_token_that_was_noted_elsewhere_joins_the_vocabulary(files, ids):
+    apart = {token: id for token, id in ids.items() if token != END}
+    stored = {"vocab.json": json.dumps(apart).encode(), "merges.txt": files["merges.txt"]}
+    stored["added_tokens.json"] = json.dumps({END: ids[END]}).encode()
+    assert json.loads(vocabulary_files(stored, "here")[0]) == ids

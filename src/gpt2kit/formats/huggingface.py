@@ -4,7 +4,7 @@ config.json, what counts here: vocab_size, n_positions (older files: n_ctx), n_e
     4 * n_embd), activation_function, layer_norm_epsilon, tie_word_embeddings, scale_attn_weights,
     scale_attn_by_inverse_layer_idx. Missing ones take GPT-2's values.
 Tensor names may carry the prefix "transformer."; h.N.attn.bias and h.N.attn.masked_bias are causal masks, not weights.
-Shards: model.safetensors.index.json = {"metadata": {...}, "weight_map": {tensor name: file name}}.
+The oldest files end names in .w, .g and .b, and call the head lm_head.decoder.
 """
 
 from __future__ import annotations
@@ -21,27 +21,30 @@ from gpt2kit.checkpoint import TOKENIZER_FILES, Checkpoint, LazyTensor, check_te
 from gpt2kit.config.limits import require
 from gpt2kit.config.model import Activation, ModelConfig
 from gpt2kit.errors import ConfigError, FormatError
-from gpt2kit.formats.safetensors_file import open_tensors, write_tensors
+from gpt2kit.formats.safetensors_file import is_safetensors, open_tensors, write_tensors
+from gpt2kit.formats.shapes import config_from_shapes
+from gpt2kit.formats.shards import open_shards, write_shards
 from gpt2kit.json_object import parse_object
-from gpt2kit.progress import Progress, Report
-from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
+from gpt2kit.progress import Report
+from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary, vocabulary_files
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+OLDEST = re.compile(r"\.([wgb])$")  # the first files named parameters as TensorFlow did
 ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu": "gelu_exact",
     "relu": "relu",
 }
-# OpenAI's names and ours for the same bytes.
-HUGGING_FACE_NAMES = {"encoder.json": "vocab.json", "vocab.bpe": "merges.txt"}
+# Two names for the same bytes, OpenAI's and Hugging Face's.
+OPENAI_NAMES, PAIR = ("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")
 
 
 def sniff(path: Path) -> bool:
     """Whether `path` is such a directory, or a file of weights in one."""
     if path.is_file():
-        return path.suffix == ".safetensors"
+        return path.suffix == ".safetensors" or is_safetensors(path)
     return (path / WEIGHTS).is_file() or (path / INDEX).is_file()
 
 
@@ -54,17 +57,30 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
         model_dir: where config.json and the tokenizer files are, if not beside the weights.
     """
     home = model_dir or (path.parent if path.is_file() else path)
-    config = read_config(home / CONFIG)
-    found = open_tensors(path) if path.is_file() else _open_weights(path)
-    tensors = {}
-    for stored_name, tensor in found.items():
-        name = stored_name.removeprefix("transformer.")
-        if MASK.fullmatch(name) or (name == "lm_head.weight" and config.tied_head):
-            continue
-        tensors[name] = replace(tensor, name=name)
+    return checkpoint_of(_open_weights(path), home, path, step)
+
+
+def checkpoint_of(found: Mapping[str, LazyTensor], home: Path, path: Path, step: int | None) -> Checkpoint:
+    """The checkpoint of the stored tensors `found` at `path`, with the settings and the tokenizer files in `home`."""
+    if (home / CONFIG).is_file():
+        config = read_config(home / CONFIG)
+    else:
+        config = config_from_shapes(canonical(found), path, CONFIG)
+    tensors = canonical(found, tied=config.tied_head)
     checkpoint = Checkpoint(config, tensors, read_tokenizer_files(home), str(path), step)
     check_tensors(checkpoint)
     return checkpoint
+
+
+def canonical(found: Mapping[str, LazyTensor], *, tied: bool = True) -> dict[str, LazyTensor]:
+    """Stored tensors by canonical name, less causal masks and, where it is tied, the head."""
+    tensors = {}
+    for stored_name, tensor in found.items():
+        name = stored_name.removeprefix("transformer.").replace("lm_head.decoder.", "lm_head.")
+        name = OLDEST.sub(lambda match: f".{'bias' if match[1] == 'b' else 'weight'}", name)
+        if not MASK.fullmatch(name) and not (tied and name == "lm_head.weight"):
+            tensors[name] = replace(tensor, name=name)
+    return tensors
 
 
 def read_tokenizer_files(directory: Path) -> dict[str, bytes]:
@@ -72,18 +88,20 @@ def read_tokenizer_files(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in TOKENIZER_FILES if (directory / name).is_file()}
 
 
-def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
-    """Write the directory `path`; weights come last, so a directory with weights is whole."""
-    path.mkdir(parents=True, exist_ok=True)
+def write(checkpoint: Checkpoint, path: Path, report: Report, *, shard_bytes: int | None = None) -> None:
+    """Write the directory `path`, in files of at most `shard_bytes`; weights come last: who has them is whole."""
     write_surroundings(checkpoint, path)
-    write_tensors(stored_tensors(checkpoint.tensors), path / WEIGHTS)
-    report(Progress("write", 1, 1, "file"))
+    write_shards(stored_tensors(checkpoint.tensors), path / WEIGHTS, write_tensors, report, shard_bytes)
 
 
 def write_surroundings(checkpoint: Checkpoint, path: Path) -> None:
-    """Write all but the weights: config.json and the tokenizer files."""
-    files = {HUGGING_FACE_NAMES.get(name, name): content for name, content in checkpoint.tokenizer_files.items()}
-    end_id = read_vocabulary(files, checkpoint.origin).end_id if holds_vocabulary(files) else None
+    """Make the directory `path`, and write all but the weights: config.json and the tokenizer files."""
+    path.mkdir(parents=True, exist_ok=True)
+    files = {name: text for name, text in checkpoint.tokenizer_files.items() if name not in OPENAI_NAMES}
+    end_id = None
+    if holds_vocabulary(checkpoint.tokenizer_files):
+        files |= dict(zip(PAIR, vocabulary_files(checkpoint.tokenizer_files, checkpoint.origin), strict=True))
+        end_id = read_vocabulary(files, checkpoint.origin).end_id
     for name, content in files.items():
         replace_bytes(path / name, content)
     first_dtype = next(iter(checkpoint.tensors.values())).dtype
@@ -111,6 +129,7 @@ def config_json(config: ModelConfig, end_id: int | None, dtype: str) -> dict[str
         "n_inner": None if config.inner_width == 4 * config.width else config.inner_width,
         "activation_function": activation,
         "layer_norm_epsilon": config.norm_epsilon,
+        "initializer_range": 0.02,  # of no use here; the readers of 2019 fail without it
         "tie_word_embeddings": config.tied_head,
         "scale_attn_weights": config.scale_attention,
         "scale_attn_by_inverse_layer_idx": config.scale_attention_by_layer,
@@ -164,24 +183,11 @@ def _converted(stored: Mapping[str, Any], activation: Activation) -> ModelConfig
     )
 
 
-def _open_weights(directory: Path) -> dict[str, LazyTensor]:
-    if (directory / WEIGHTS).is_file():
-        return open_tensors(directory / WEIGHTS)
-    index = directory / INDEX
-    if not index.is_file():
-        raise FormatError(directory, None, f"holds no weights; expected {WEIGHTS} or {INDEX}")
-    placed = parse_object(index.read_bytes(), index).get("weight_map")
-    if not isinstance(placed, dict):
-        raise FormatError(index, None, "expected a weight_map from tensor names to file names")
-    beside = {path.name for path in directory.iterdir()}
-    tensors: dict[str, LazyTensor] = {}
-    for shard in sorted(set(map(str, placed.values()))):
-        # A name that leads elsewhere is an attack, not a shard.
-        if shard not in beside:
-            raise FormatError(index, None, f"names the shard {shard!r:.80}; expected a file in the same directory")
-        tensors |= {
-            name: tensor for name, tensor in open_tensors(directory / shard).items() if placed.get(name) == shard
-        }
-    if missing := sorted(set(placed) - set(tensors)):
-        raise FormatError(index, None, f"{len(missing)} tensors are in none of the shards, such as {missing[0]}")
-    return tensors
+def _open_weights(path: Path) -> dict[str, LazyTensor]:
+    if path.is_file():
+        return open_tensors(path)
+    if (path / WEIGHTS).is_file():
+        return open_tensors(path / WEIGHTS)
+    if (path / INDEX).is_file():
+        return open_shards(path / INDEX, open_tensors)
+    raise FormatError(path, None, f"holds no weights; expected {WEIGHTS} or {INDEX}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2kit.checkpoint import Checkpoint
-from gpt2kit.errors import FormatError
-from gpt2kit.formats import huggingface
+from gpt2kit.errors import ConfigError, FormatError
+from gpt2kit.formats import huggingface, keras_h5, openai, torch_bin
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,71 @@ class Format:
     description: str
     sniff: Callable[[Path], bool]
     read: Callable[..., Checkpoint]
+    write: Callable[..., None]
+    dtypes: tuple[str, ...] = ("float32",)
+    """The types of weights that it is written with."""
+    shards: bool = False
+    """Whether it can be written to several files."""
+    steps: bool = False
+    """Whether one place can hold several steps of a training."""
 
 
-FORMATS = (Format("huggingface", "Hugging Face directory with safetensors", huggingface.sniff, huggingface.read),)
+HALVES_TOO = ("float32", "float16", "bfloat16")
+# Where a directory holds several, the first is taken.
+FORMATS = (
+    Format(
+        "safetensors",
+        "Hugging Face directory with model.safetensors; what gpt2kit itself writes",
+        huggingface.sniff,
+        huggingface.read,
+        huggingface.write,
+        HALVES_TOO,
+        shards=True,
+    ),
+    Format(
+        "bin",
+        "Hugging Face directory with pytorch_model.bin; of 2019 too",
+        torch_bin.sniff,
+        torch_bin.read,
+        torch_bin.write,
+        HALVES_TOO,
+        shards=True,
+    ),
+    Format(
+        "h5",
+        "Hugging Face directory with tf_model.h5, for TensorFlow 2",
+        keras_h5.sniff,
+        keras_h5.read,
+        keras_h5.write,
+    ),
+    Format(
+        "openai",
+        "OpenAI's directory for TensorFlow 1; runs of nshepperd's code and gpt-2-simple",
+        openai.sniff,
+        openai.read,
+        openai.write,
+        steps=True,
+    ),
+)
+
+
+def recognise(path: Path) -> Format | None:
+    """The format of what lies at `path`, by its content."""
+    return next((format for format in FORMATS if format.sniff(path)), None)
 
 
 def detect(path: Path) -> Format:
     """The format of `path`, by its content. Raises FormatError when no format knows it."""
-    for format in FORMATS:
-        if format.sniff(path):
-            return format
+    if format := recognise(path):
+        return format
     known = "; ".join(f"{format.name} ({format.description})" for format in FORMATS)
     inside = f", holding {', '.join(sorted(p.name for p in path.iterdir())[:6]) or 'nothing'}" if path.is_dir() else ""
     raise FormatError(path, None, f"no checkpoint in a known format{inside}; known: {known}")
+
+
+def writable(name: str) -> Format:
+    """The format to write that is called `name`."""
+    for format in FORMATS:
+        if format.name == name:
+            return format
+    raise ConfigError(f"no format {name!r}; there are {', '.join(format.name for format in FORMATS)}")

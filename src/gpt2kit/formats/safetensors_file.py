@@ -21,6 +21,7 @@ from gpt2kit.atomic import replacing
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, TruncatedFile
 from gpt2kit.json_object import parse_object
+from gpt2kit.progress import Progress, Report, silent
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference library
 # bfloat16 has no numpy type; its bits travel as uint16.
@@ -41,6 +42,13 @@ STORED = {
 }
 MAX_DIMS, MAX_ELEMENTS = 8, 2**48
 CODE_OF = {dtype: code for code, (dtype, _) in STORED.items()}
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the file begins as one does: the length of a header that is in it, and an object."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= path.stat().st_size - 8
 
 
 def open_tensors(path: Path) -> dict[str, LazyTensor]:
@@ -76,21 +84,22 @@ def open_tensors(path: Path) -> dict[str, LazyTensor]:
     return tensors
 
 
-def write_tensors(tensors: Mapping[str, LazyTensor], path: Path) -> None:
+def write_tensors(tensors: Mapping[str, LazyTensor], path: Path, report: Report = silent) -> None:
     """Write the file in place of `path`, one tensor in memory at a time."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers asks for it
     end = 0
     for name, tensor in tensors.items():
-        begin, end = end, end + math.prod(tensor.shape) * np.dtype(STORED[CODE_OF[tensor.dtype]][1]).itemsize
+        begin, end = end, end + tensor.size_bytes
         header[name] = {"dtype": CODE_OF[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     with replacing(path) as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for tensor in tensors.values():
+        for tensor, fields in zip(tensors.values(), list(header.values())[1:], strict=True):
             values = np.asarray(tensor.read(), dtype=STORED[CODE_OF[tensor.dtype]][1], order="C")
             assert values.shape == tensor.shape, f"{tensor.name} promised {tensor.shape} and gave {values.shape}"
             file.write(values.reshape(-1).view(np.uint8).data)
+            report(Progress(f"write {path.name}", fields["data_offsets"][1], end, "byte"))
 
 
 class _Entry:

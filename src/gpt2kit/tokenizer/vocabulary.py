@@ -8,6 +8,7 @@ tokenizer.json              {"model": {"type": "BPE", "vocab", "merges"}, "added
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,9 +65,30 @@ def read_vocabulary(files: Mapping[str, bytes], origin: str) -> Vocabulary:
             return _checked(ids, _parse_merges(pairs, ids, f"{origin}/{merges_name}"), special, origin)
     if "tokenizer.json" in files:
         return _from_tokenizer_json(files["tokenizer.json"], f"{origin}/tokenizer.json")
+    halves = [(here, other) for pair in PAIRS for here, other in (pair, pair[::-1]) if here in files]
+    missing = "; ".join(f"{other} is missing beside {here}" for here, other in halves)
+    expected = "expected encoder.json and vocab.bpe, vocab.json and merges.txt, or tokenizer.json"
     raise FormatError(
-        origin, None, "no vocabulary; expected encoder.json and vocab.bpe, vocab.json and merges.txt, or tokenizer.json"
+        origin,
+        None,
+        f"no vocabulary; {missing or expected}; copy it from the model that the weights were trained from; GPT-2's own "
+        "comes with: gpt2 download 124M",
     )
+
+
+def vocabulary_files(files: Mapping[str, bytes], origin: str) -> tuple[bytes, bytes]:
+    """The vocabulary in `files` as encoder.json (vocab.json) and vocab.bpe (merges.txt), byte for byte where stored so.
+
+    OpenAI's reader drops the first line of vocab.bpe and what follows the last line break, so both are put there if
+    missing. Raises FormatError.
+    """
+    vocabulary = read_vocabulary(files, origin)
+    stored = next(((files[a], files[b]) for a, b in PAIRS if a in files and b in files), None)
+    ids, merges = stored or (b"{}", "".join(f"{left} {right}\n" for left, right in vocabulary.merges).encode())
+    if END not in parse_object(ids, origin):
+        ids = json.dumps(dict(vocabulary.ids)).encode()
+    version = b"" if merges.startswith(b"#version") else b"#version: 0.2\n"
+    return ids, version + merges + (b"" if merges.endswith(b"\n") else b"\n")
 
 
 def _from_tokenizer_json(content: bytes, origin: str) -> Vocabulary:

@@ -1,0 +1,100 @@
+"""The format "bin": Hugging Face's directory with pytorch_model.bin (or shards), or such a file alone.
+
+config.json, tokenizer files, names of tensors and the index of shards are those of `huggingface`; the file is that of
+`torch_file`. Kept by the first releases, and read here: config and vocabulary called gpt2-config.json, gpt2-vocab.json
+and gpt2-merges.txt, weights called gpt2-pytorch_model.bin. Trainers that keep their state beside the weights file them
+under "state_dict" or "model_state_dict". Causal masks are not written: no reader of these files misses them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from gpt2kit.checkpoint import Checkpoint, LazyTensor, check_tensors
+from gpt2kit.errors import ConfigError, FormatError
+from gpt2kit.formats.huggingface import (
+    CONFIG,
+    canonical,
+    read_config,
+    read_tokenizer_files,
+    stored_tensors,
+    write_surroundings,
+)
+from gpt2kit.formats.shapes import config_from_shapes
+from gpt2kit.formats.shards import open_shards, write_shards
+from gpt2kit.formats.torch_file import is_torch_file, named_tensors, read_object, write_tensors
+from gpt2kit.formats.torch_pickle import STORAGE_OF
+from gpt2kit.progress import Report
+
+WEIGHTS, INDEX, FIRST_WEIGHTS = "pytorch_model.bin", "pytorch_model.bin.index.json", "gpt2-pytorch_model.bin"
+FIRST_CONFIG = "gpt2-config.json"
+FIRST_TOKENIZER = {"gpt2-vocab.json": "vocab.json", "gpt2-merges.txt": "merges.txt"}
+NESTED = ("state_dict", "model_state_dict")
+NANOGPT = {"model", "model_args"}
+
+
+def sniff(path: Path) -> bool:
+    """Whether `path` is a directory with such weights, or a file of torch.save."""
+    if path.is_file():
+        return is_torch_file(path) or path.name in (WEIGHTS, FIRST_WEIGHTS)
+    return any((path / name).is_file() for name in (WEIGHTS, INDEX, FIRST_WEIGHTS))
+
+
+def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) -> Checkpoint:
+    """The checkpoint at `path`, a directory or one file; config.json and tokenizer lie beside it, or in `model_dir`.
+
+    Without a config.json the shapes tell, and a warning says what was guessed.
+    """
+    home = model_dir or (path.parent if path.is_file() else path)
+    found = _open_weights(path)
+    settings = next((home / name for name in (CONFIG, FIRST_CONFIG) if (home / name).is_file()), None)
+    config = read_config(settings) if settings else config_from_shapes(canonical(found), path, CONFIG)
+    tensors = canonical(found, tied=config.tied_head)
+    checkpoint = Checkpoint(config, tensors, _tokenizer_files(home), str(path), step)
+    check_tensors(checkpoint)
+    return checkpoint
+
+
+def write(checkpoint: Checkpoint, path: Path, report: Report, *, shard_bytes: int | None = None) -> None:
+    """Write the directory `path`, in files of at most `shard_bytes`; weights come last: who has them is whole."""
+    for name, tensor in checkpoint.tensors.items():
+        if tensor.dtype not in STORAGE_OF:
+            raise ConfigError(f"{name} is {tensor.dtype}, which a .bin file cannot hold; the format safetensors can")
+    write_surroundings(checkpoint, path)
+    write_shards(_with_head(checkpoint), path / WEIGHTS, write_tensors, report, shard_bytes)
+
+
+def _with_head(checkpoint: Checkpoint) -> dict[str, LazyTensor]:
+    """The state of transformers' GPT2LMHeadModel: a tied head is there, and shares the embedding's storage."""
+    stored = stored_tensors(checkpoint.tensors)
+    if not checkpoint.config.tied_head:
+        return stored
+    embedding = stored.pop("transformer.wte.weight")
+    head = replace(embedding, name="lm_head.weight")
+    return {"transformer.wte.weight": embedding, "lm_head.weight": head} | stored
+
+
+def _open_weights(path: Path) -> dict[str, LazyTensor]:
+    if path.is_file():
+        return _open_file(path)
+    for name in (WEIGHTS, FIRST_WEIGHTS):
+        if (path / name).is_file():
+            return _open_file(path / name)
+    if (path / INDEX).is_file():
+        return open_shards(path / INDEX, _open_file)
+    raise FormatError(path, None, f"holds no weights; expected {WEIGHTS} or {INDEX}")
+
+
+def _open_file(path: Path) -> dict[str, LazyTensor]:
+    found = read_object(path)
+    if isinstance(found, dict):
+        if found.keys() >= NANOGPT:
+            raise FormatError(path, None, "a checkpoint of nanoGPT, which cannot be read yet")
+        found = next((found[name] for name in NESTED if isinstance(found.get(name), dict)), found)
+    return named_tensors(found, path)
+
+
+def _tokenizer_files(home: Path) -> dict[str, bytes]:
+    first = {name: (home / old).read_bytes() for old, name in FIRST_TOKENIZER.items() if (home / old).is_file()}
+    return first | read_tokenizer_files(home)

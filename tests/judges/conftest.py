@@ -1,0 +1,149 @@
+"""Other people's programs, asked what they make of the models that we write.
+
+Those of 2024 have an environment of their own, .judges/2024, built once (two minutes, 2.5 GB) and again when its pins
+change. Each question is a run of one of the programs/.
+"""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROGRAMS = Path(__file__).parent / "programs"
+ENVIRONMENT = Path(__file__).parents[2] / ".judges" / "2024"
+PYTHON = "python3.11"  # the newest that TensorFlow 2.15 runs on
+PINS = (
+    *("tensorflow-cpu==2.15.1", "transformers==4.38.2", "torch==2.13.0", "numpy==1.26.4", "h5py==3.16.0"),
+    *("tokenizers==0.15.2", "safetensors==0.8.0", "protobuf==4.25.9", "toposort==1.10"),
+)
+# It asks for the package "tensorflow", the same program under another name. Its src/model.py is openai/gpt-2's.
+WITHOUT_DEPENDENCIES = "gpt-2-simple==0.8.1"
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program made of a model."""
+
+    logits: np.ndarray
+    greedy: list[int]
+    said: str
+    """All that it printed."""
+    more: dict[str, np.ndarray]
+    """What else it tells, by names of its own."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that others made, and what others computed with it."""
+
+    directory: Path
+    ids: np.ndarray
+    logits: np.ndarray
+    prompt: list[int]
+    greedy: list[int]
+    """The prompt and its likeliest continuation."""
+
+    def agrees(self, answer):
+        np.testing.assert_allclose(answer.logits, self.logits, atol=TOLERANCE, rtol=0)
+        assert answer.greedy == self.greedy
+
+
+@pytest.fixture(scope="session")
+def programs_of_2024():
+    """The interpreter of an environment with TensorFlow 2.15, transformers 4.38 and gpt-2-simple."""
+    interpreter, installed = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "installed.txt"
+    wanted = "\n".join([*PINS, WITHOUT_DEPENDENCIES])
+    if installed.is_file() and installed.read_text("utf-8") == wanted:
+        return interpreter
+    if shutil.which(PYTHON) is None:
+        pytest.fail(f"the judges need {PYTHON}")
+    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
+    subprocess.run([PYTHON, "-m", "venv", ENVIRONMENT], check=True)
+    install = [interpreter, "-m", "pip", "install", "-q"]
+    subprocess.run([*install, *PINS], check=True)
+    subprocess.run([*install, "--no-deps", WITHOUT_DEPENDENCIES], check=True)
+    installed.write_text(wanted, "utf-8")
+    return interpreter
+
+
+@pytest.fixture
+def ask(programs_of_2024, tmp_path):
+    """ask(program, directory, model): the Answer of one of the programs/ about the model in `directory`."""
+
+    def asked(program, directory, model):
+        question, answer = tmp_path / "question.npz", tmp_path / "answer.npz"
+        np.savez(question, ids=model.ids, prompt=model.prompt, length=len(model.greedy))
+        done = subprocess.run(
+            [programs_of_2024, PROGRAMS / program, directory, question, answer],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        told = dict(np.load(answer))
+        return Answer(told.pop("logits"), told.pop("greedy").tolist(), done.stdout, told)
+
+    return asked
+
+
+@pytest.fixture(scope="session")
+def wide(transformers, golden, tmp_path_factory):
+    """A model with the heads of a released one, 64 wide, and weights large enough to tell a right logit."""
+    import torch
+
+    directory = tmp_path_factory.mktemp("wide")
+    torch.manual_seed(0)
+    shape = {"vocab_size": 320, "n_positions": 96, "n_embd": 192, "n_layer": 3, "n_head": 3}
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, initializer_range=0.2)).save_pretrained(directory)
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(golden / "hf-safetensors" / name, directory)
+    answer = transformers_on(transformers, directory, ids := [list(range(1, 91)), list(range(230, 320))], [5, 6, 7], 40)
+    return Model(directory, np.array(ids), answer.logits, [5, 6, 7], answer.greedy)
+
+
+@pytest.fixture(params=["hf-safetensors", "openai-tiny", "wide"])
+def model(request):
+    """Each model in turn."""
+    if request.param == "wide":
+        return request.getfixturevalue("wide")
+    if request.param == "openai-tiny":
+        directory = request.getfixturevalue("shared") / "fixtures" / request.param
+    else:
+        directory = request.getfixturevalue("golden") / request.param
+    stored = np.load(directory / "expected.npz")
+    return Model(
+        directory,
+        stored["tokens_0"],
+        stored["logits_0"],
+        stored["greedy_prompt"].ravel().tolist(),
+        stored["greedy_tokens"].ravel().tolist(),
+    )
+
+
+@pytest.fixture(scope="session")
+def ask_transformers(transformers):
+    """ask_transformers(directory, model): the Answer of the installed transformers, in float32."""
+    return lambda directory, model: transformers_on(transformers, directory, model.ids, model.prompt, len(model.greedy))
+
+
+def transformers_on(transformers, directory, ids, prompt, length):
+    import torch
+
+    network, told = transformers.GPT2LMHeadModel.from_pretrained(
+        directory, output_loading_info=True, dtype=torch.float32
+    )
+    network.eval()
+    greedy = list(prompt)
+    with torch.inference_mode():
+        logits = network(torch.as_tensor(np.asarray(ids))).logits.numpy()
+        while len(greedy) < length:
+            greedy.append(int(network(torch.tensor([greedy])).logits[0, -1].argmax()))
+    return Answer(logits, greedy, "", {key: np.array(sorted(map(str, names))) for key, names in told.items()})
