@@ -110,7 +110,63 @@ def test_a_known_model_may_lie_under_its_hub_name(here, put):
     assert mark_of(open_checkpoint("355M")) == [7]
 
 
+def test_any_repository_of_a_hub_lies_under_its_owner(here, put):
+    put(here / "models" / "someone" / "their-gpt2", 7)
+    assert mark_of(open_checkpoint("hf:someone/their-gpt2")) == [7]
+
+
+def test_a_download_that_was_broken_off_is_told_from_a_model(here):
+    folder = here / "models" / "124M"
+    folder.mkdir(parents=True)
+    (folder / ".download.lock").touch()
+    (folder / "encoder.json").write_text("{}", "utf-8")
+    with pytest.raises(ModelNotFound, match=r"models/124M: its download is not finished; .*: gpt2 download 117M"):
+        open_checkpoint("117M")
+
+
+# --- old runs ---
+
+
+@pytest.fixture
+def old_run(here, shared):
+    """A run that nshepperd's code left, with the steps 2 and 4, and the settings in models/117M."""
+    shutil.copytree(shared / "fixtures" / "nshepperd" / "checkpoint" / "run1", here / "checkpoint" / "old")
+    shutil.copytree(shared / "fixtures" / "nshepperd" / "models", here / "models")
+    return here / "checkpoint" / "old"
+
+
+@pytest.mark.parametrize(
+    ("ref", "step"),
+    [("old", 4), ("old@2", 2), ("checkpoint/old", 4), ("checkpoint/old@2", 2), ("checkpoint/old/model-2", 2)],
+)
+def test_a_run_of_an_older_program_is_its_newest_step_or_the_one_asked_for(old_run, ref, step):
+    checkpoint = open_checkpoint(ref)
+    assert (checkpoint.step, checkpoint.config.width, "encoder.json" in checkpoint.tokenizer_files) == (step, 16, True)
+
+
+@pytest.mark.parametrize("ref", ["old@3", "old@best"])
+def test_a_step_that_an_old_run_lacks_is_refused(old_run, ref):
+    with pytest.raises((ModelNotFound, FormatError), match=r"old"):
+        open_checkpoint(ref)
+
+
+def test_a_step_may_be_asked_for_apart(old_run, run1):
+    assert (open_checkpoint("old", step=2).step, open_checkpoint("run1", step=100).step) == (2, 100)
+
+
+def test_a_model_that_was_not_trained_here_has_no_steps(here, put):
+    put(here / "mine", 7)
+    with pytest.raises(ModelNotFound, match="mine: one model, not the steps of a training"):
+        open_checkpoint("mine@3")
+
+
 # --- who comes first ---
+
+
+def test_the_name_asked_for_comes_before_its_other_names(here, put):
+    put(here / "models" / "124M", 1)
+    put(here / "models" / "117M", 2)
+    assert [mark_of(open_checkpoint(name)) for name in ("117M", "124M", "gpt2")] == [[2], [1], [1]]
 
 
 def test_a_path_comes_before_a_run(here, put, run1):
@@ -127,9 +183,10 @@ def test_a_run_comes_before_a_known_name(here, put, run1):
 # --- what to say when nothing answers ---
 
 
-def test_a_known_name_without_files_says_where_to_put_them():
-    with pytest.raises(ModelNotFound, match=r"'117M'.*no models/124M/.*openai-community/gpt2"):
-        open_checkpoint("117M")
+@pytest.mark.parametrize("name", ["117M", "gpt2", "hf:someone/their-gpt2"])
+def test_a_name_without_files_says_how_to_get_them(name):
+    with pytest.raises(ModelNotFound, match=rf"'{name}'.*not in models/; get it with: gpt2 download {name}$"):
+        open_checkpoint(name)
 
 
 def test_a_slip_is_answered_with_the_name_meant():
@@ -189,7 +246,7 @@ def test_known_names_and_runs_may_lie_elsewhere(here, put, run1):
     elsewhere = {"models": here / "old" / "models", "runs": here / "old" / "runs"}
     assert mark_of(open_checkpoint("124M", **elsewhere)) == [3]
     assert open_checkpoint("run1@best", **elsewhere).step == 100
-    with pytest.raises(ModelNotFound, match=r"old/models/355M.*"):
+    with pytest.raises(ModelNotFound, match=r"not in .*old/models/"):
         open_checkpoint("355M", **elsewhere)
     with pytest.raises(ModelNotFound, match="runs here: run1"):
         open_checkpoint("run2", **elsewhere)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from gpt2kit.config.training import TrainingConfig
     from gpt2kit.errors import Gpt2kitError
     from gpt2kit.generate.generator import Completion, Generator
+    from gpt2kit.jobs.compare import Difference, compare
+    from gpt2kit.jobs.convert import Conversion, convert
+    from gpt2kit.jobs.download import download
     from gpt2kit.jobs.encode import encode
     from gpt2kit.jobs.evaluate import evaluate
     from gpt2kit.jobs.finetune import finetune
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Checkpoint": "gpt2kit.checkpoint",
     "Completion": "gpt2kit.generate.generator",
+    "Conversion": "gpt2kit.jobs.convert",
+    "Difference": "gpt2kit.jobs.compare",
     "Generator": "gpt2kit.generate.generator",
     "Gpt2kitError": "gpt2kit.errors",
     "ModelConfig": "gpt2kit.config.model",
@@ -32,6 +37,9 @@ _HOMES = {
     "StopConfig": "gpt2kit.config.sampling",
     "Tokenizer": "gpt2kit.tokenizer.protocol",
     "TrainingConfig": "gpt2kit.config.training",
+    "compare": "gpt2kit.jobs.compare",
+    "convert": "gpt2kit.jobs.convert",
+    "download": "gpt2kit.jobs.download",
     "encode": "gpt2kit.jobs.encode",
     "evaluate": "gpt2kit.jobs.evaluate",
     "finetune": "gpt2kit.jobs.finetune",
@@ -42,6 +50,8 @@ _HOMES = {
 __all__ = [
     "Checkpoint",
     "Completion",
+    "Conversion",
+    "Difference",
     "Generator",
     "Gpt2kitError",
     "ModelConfig",
@@ -49,6 +59,9 @@ __all__ = [
     "StopConfig",
     "Tokenizer",
     "TrainingConfig",
+    "compare",
+    "convert",
+    "download",
     "encode",
     "evaluate",
     "finetune",

@@ -7,52 +7,77 @@ from pathlib import Path
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.errors import ModelNotFound
 from gpt2kit.formats import huggingface
-from gpt2kit.formats.registry import detect
+from gpt2kit.formats.registry import detect, recognise
 from gpt2kit.hub.catalogue import find, suggestion
+from gpt2kit.hub.manifest import is_unfinished
 from gpt2kit.runs import NAME, RUNS, Run
 
 MODELS = Path("models")
+HUB = "hf:"  # before the owner and name of any repository of a hub
 
 
-def open_checkpoint(ref: str | Path, *, models: Path = MODELS, runs: Path = RUNS) -> Checkpoint:
+def open_checkpoint(
+    ref: str | Path, *, step: int | None = None, models: Path = MODELS, runs: Path = RUNS
+) -> Checkpoint:
     """The checkpoint that `ref` names; its `origin` tells which place that was.
 
     Args:
-        ref: a directory or file; a run ("run1", "run1@2000", "run1@best", also with its path); or a known name
-            ("124M", "gpt2") whose files are in models/.
+        ref: a directory, a file, or the common beginning of a TensorFlow checkpoint's files; a run ("run1",
+            "run1@2000", "run1@best", also with its path); or a known name ("124M", "gpt2", "hf:owner/name") whose
+            files are in models/.
+        step: which step, where there are several; the same as "@2000".
         models: the directory of known names.
-        runs: the directory of runs.
+        runs: the directory of runs, of those that nshepperd's code and gpt-2-simple left too.
 
     Raises:
         ModelNotFound: nothing there answers to it.
-        FormatError: the place exists but holds no checkpoint.
+        FormatError: the place exists but holds no checkpoint, or not of this step.
     """
-    path = Path(ref)
-    if path.exists() and not (path / "latest").is_file():
-        return detect(path).read(path)
-    if step := _open_run_step(str(ref), runs):
-        return step
-    if known := find(str(ref)):
-        for name in known.names():
-            if (models / name).is_dir():
-                return detect(models / name).read(models / name)
-    raise ModelNotFound(_explanation(str(ref), models, runs))
+    place, which = _find(str(ref), models, runs)
+    which = which or ("" if step is None else str(step))
+    if (place / "latest").is_file() or (place.parent == runs and not recognise(place)):
+        return _open_step(Run(place), which)
+    if is_unfinished(place) and not recognise(place):
+        raise ModelNotFound(f"{place}: its download is not finished; go on with: gpt2 download {ref}")
+    format = detect(place)
+    if which and not format.steps:
+        raise ModelNotFound(f"{place}: one model, not the steps of a training; ask for it without a step")
+    if which and _number(which) is None:
+        raise ModelNotFound(f"{place}: no step answers to {which!r}; ask for {place.name} or {place.name}@STEP")
+    return format.read(place, step=_number(which))
 
 
-def _open_run_step(ref: str, runs: Path) -> Checkpoint | None:
+def _find(ref: str, models: Path, runs: Path) -> tuple[Path, str]:
+    """Where `ref` is, and which step of a run it asks for, "" for none."""
+    if Path(ref).exists() or recognise(Path(ref)):
+        return Path(ref), ""
     name, _, which = ref.partition("@")
-    place = Path(name)
-    if not place.is_dir():
-        place = runs / name
-        if not NAME.fullmatch(name) or not place.is_dir():
-            return None
-    run = Run(place)
+    if which and Path(name).is_dir():
+        return Path(name), which
+    if NAME.fullmatch(name) and (runs / name).is_dir():
+        return runs / name, which
+    if place := _in_models(ref, models):
+        return place, ""
+    raise ModelNotFound(_explanation(ref, models, runs))
+
+
+def _open_step(run: Run, which: str) -> Checkpoint:
     step = {"": run.latest, "latest": run.latest, "best": run.best}.get(which, lambda: _number(which))()
     if step is None:
+        name = run.directory.name
         raise ModelNotFound(
-            f"{place}: no snapshot answers to {which or 'latest'!r}; ask for {name}, {name}@best or {name}@STEP"
+            f"{run.directory}: no snapshot answers to {which or 'latest'!r}; ask for {name}, {name}@best or {name}@STEP"
         )
-    return huggingface.read(run.step_directory(step), step=step, model_dir=place)
+    return huggingface.read(run.step_directory(step), step=step, model_dir=run.directory)
+
+
+def _in_models(ref: str, models: Path) -> Path | None:
+    """The directory of a known name, or of any repository of a hub; the name asked for goes before its other names."""
+    known = find(ref)
+    if not known and not ref.startswith(HUB):
+        return None
+    names = [ref.removeprefix(HUB), *(known.names() if known else ())]
+    return next((models / name for name in names if (models / name).is_dir()), None)
 
 
 def _number(text: str) -> int | None:
@@ -60,11 +85,10 @@ def _number(text: str) -> int | None:
 
 
 def _explanation(ref: str, models: Path, runs: Path) -> str:
-    here = sorted(place.name for place in runs.glob("*") if (place / "latest").is_file())
+    here = sorted(place.name for place in runs.glob("*") if place.is_dir() and not place.name.startswith("."))
     tried = f"no model {ref!r}: no such path, no run of that name in {runs}/"
-    if known := find(ref):
-        place = models / known.name
-        return f"{tried}, and no {place}/; put config.json, model.safetensors and the tokenizer of {known.hub_id} there"
+    if find(ref) or ref.startswith(HUB):
+        return f"{tried}, and not in {models}/; get it with: gpt2 download {ref}"
     hints = [f"did you mean {near!r}?"] if (near := suggestion(ref)) else []
     hints += [f"runs here: {', '.join(here)}"] if here else ["make a new model with: gpt2 init"]
     return f"{tried}, and not a known model; {'; '.join(hints)}"

@@ -2,6 +2,7 @@ import re
 import shutil
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save_file
 
 
@@ -37,3 +38,60 @@ def test_broken_values_are_pointed_out(gpt2, here, model):
     lines = gpt2("inspect", here, "--tensors")[1].splitlines()
     assert [line.split()[0] for line in lines if line.endswith("   3 values are NaN or infinite")] == ["ln_f.bias"]
     assert sum("NaN" in line for line in lines) == 1
+
+
+def test_the_format_is_named(gpt2, golden):
+    assert re.search(r"^format +openai$", gpt2("inspect", golden / "openai-tiny")[1], re.MULTILINE)
+
+
+# --- differences ---
+
+
+def test_a_model_does_not_differ_from_its_copy(gpt2, here, model):
+    shutil.copytree(model, "copy", ignore=shutil.ignore_patterns("sharded", "base*"))
+    status, out, _ = gpt2("inspect", "--diff", model, "copy")
+    assert (status, out) == (0, f"A {model}\nB copy\n40 of 40 tensors that both hold are bit-equal\n")
+
+
+def test_tensors_that_differ_are_named_the_furthest_first(gpt2, here, model):
+    shutil.copyfile(f"{model}/config.json", "config.json")
+    tensors = load_file(f"{model}/model.safetensors")
+    tensors["transformer.ln_f.bias"][0] += 1
+    tensors["transformer.wte.weight"][3, 4] += 2
+    save_file(tensors, "model.safetensors", metadata={"format": "pt"})
+    status, out, _ = gpt2("inspect", "--diff", model, here)
+    assert status == 1
+    assert out.splitlines()[2:] == [
+        f"vocabulary: only in {model}",
+        "wte.weight                  differs by at most 2",
+        "ln_f.bias                   differs by at most 1",
+        "38 of 40 tensors that both hold are bit-equal",
+    ]
+
+
+def test_other_shapes_and_settings_are_named(gpt2, golden):
+    status, out, _ = gpt2("inspect", "--diff", golden / "hf-v5", golden / "openai-tiny")
+    assert status == 1
+    assert "width: A 40, B 48" in out
+    assert "wte.weight: A (320, 40), B (320, 48)" in out
+    assert "0 of 0 tensors that both hold are bit-equal" in out
+
+
+def test_only_so_many_differences_are_listed_unless_asked_for(gpt2, golden):
+    models = golden / "hf-safetensors", golden / "hf-halfprec" / "bf16"
+    short, long = (gpt2("inspect", "--diff", *models, *more)[1].splitlines() for more in ((), ("--tensors",)))
+    assert sum("differs by" in line for line in short) == 12
+    assert "and 28 more tensors; --tensors lists them" in short
+    assert sum("differs by" in line or "equal values" in line for line in long) == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("a", "b"), "expected one model, or two with --diff, got 2"),
+        (("--diff", "a"), "expected two models with --diff, got 1"),
+    ],
+)
+def test_the_number_of_models_must_fit(gpt2, words, problem):
+    status, _, err = gpt2("inspect", *words)
+    assert (status, err) == (1, f"gpt2: {problem}\n")

@@ -1,3 +1,6 @@
+import hashlib
+import inspect
+
 import pytest
 
 from gpt2kit.hub.catalogue import KNOWN_MODELS, find, suggestion
@@ -38,3 +41,50 @@ def test_a_slip_is_understood(typed, meant):
 
 def test_what_is_like_no_name_suggests_nothing():
     assert suggestion("llama") is None
+
+
+# n_layer, n_head, n_embd, as OpenAI's hparams.json tell them.
+SHAPES = {"124M": (12, 12, 768), "355M": (24, 16, 1024), "774M": (36, 20, 1280), "1558M": (48, 25, 1600)}
+HPARAMS = '{\n  "n_vocab": 50257,\n  "n_ctx": 1024,\n  "n_embd": %d,\n  "n_head": %d,\n  "n_layer": %d\n}\n'
+CHECKPOINT = b'model_checkpoint_path: "model.ckpt"\nall_model_checkpoint_paths: "model.ckpt"\n'
+
+
+def known_file(model, name):
+    return next(file for file in find(model).files if file.name == name)
+
+
+@pytest.mark.parametrize("model", SHAPES)
+def test_the_weights_are_four_bytes_a_parameter(model):
+    layers, _, width = SHAPES[model]
+    parameters = (50257 + 1024) * width + layers * (12 * width**2 + 13 * width) + 2 * width
+    assert find(model).parameters == parameters
+    assert known_file(model, "model.ckpt.data-00000-of-00001").size == 4 * parameters
+
+
+@pytest.mark.parametrize("model", SHAPES)
+def test_the_files_are_those_of_openais_program_in_its_order(model):
+    assert [file.name for file in find(model).files] == [
+        *("checkpoint", "encoder.json", "hparams.json", "model.ckpt.data-00000-of-00001"),
+        *("model.ckpt.index", "model.ckpt.meta", "vocab.bpe"),
+    ]
+
+
+@pytest.mark.parametrize("model", ["124M", "355M"])
+def test_hashes_are_those_of_the_released_texts(model):
+    layers, heads, width = SHAPES[model]
+    hparams = (HPARAMS % (width, heads, layers)).encode()
+    for name, content in (("hparams.json", hparams), ("checkpoint", CHECKPOINT)):
+        known = known_file(model, name)
+        assert (known.size, known.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_the_vocabulary_is_that_of_tiktokens_registry():
+    from tiktoken_ext.openai_public import gpt2
+
+    source = inspect.getsource(gpt2)
+    for name in ("encoder.json", "vocab.bpe"):
+        assert known_file("1558M", name).sha256 in source
+
+
+def test_distilgpt2_is_only_on_the_hub():
+    assert find("distilgpt2").files == ()

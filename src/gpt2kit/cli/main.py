@@ -31,6 +31,7 @@ class Command:
 
 
 COMMANDS = {
+    "download": Command("gpt2kit.cli.download", "Download", "Get the files of released models."),
     "demo": Command("gpt2kit.cli.demo", "DemoCommand", "Learn a vocabulary, train a small model and sample from it."),
     "tokenizer train": Command("gpt2kit.cli.tokenizer", "TokenizerTrain", "Learn a vocabulary from text files."),
     "init": Command("gpt2kit.cli.init", "Init", "Make a model that has learnt nothing yet."),
@@ -40,7 +41,8 @@ COMMANDS = {
     "interactive": Command("gpt2kit.cli.interactive", "Interactive", "Write a text in turns with a model."),
     "evaluate": Command("gpt2kit.cli.evaluate", "Evaluate", "Measure how well a model predicts a text."),
     "score": Command("gpt2kit.cli.score", "Score", "Show how likely a model finds every token of a text."),
-    "inspect": Command("gpt2kit.cli.inspect", "Inspect", "Show what a checkpoint is made of."),
+    "convert": Command("gpt2kit.cli.convert", "Convert", "Turn a model of one format into a model of another."),
+    "inspect": Command("gpt2kit.cli.inspect", "Inspect", "Show what a checkpoint is made of, or how two differ."),
     "runs": Command("gpt2kit.cli.runs", "Runs", "List the runs in checkpoint/, the newest first."),
     "runs compare": Command("gpt2kit.cli.runs", "RunsCompare", "Draw runs in one picture, and tell how they differ."),
     "doctor": Command("gpt2kit.cli.doctor", "Doctor", "Show what this machine has, and the fix for what is missing."),
@@ -151,7 +153,7 @@ def _overview() -> str:
     lines = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            f"gpt2kit {__version__}: GPT-2, whole: train it, sample from it, measure it.",
+            f"gpt2kit {__version__}: GPT-2, whole: get it, train it, sample from it, convert it, measure it.",
             "",
             "usage: gpt2 COMMAND [OPTIONS]     gpt2 COMMAND --help tells every option",
             "",

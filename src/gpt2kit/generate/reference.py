@@ -6,7 +6,7 @@ Shape letters: T positions   D width   I inner width   H heads   K head width   
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,11 +22,14 @@ class ReferenceEngine:
 
     exact_in_batches = True
 
-    def __init__(self, checkpoint: Checkpoint, slots: int = 8) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, slots: int = 8, *, weights: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         self.config: ModelConfig = checkpoint.config
         self.slots = slots
         self.capacity = slots * self.config.window
-        self._weights = {name: tensor.read_float32() for name, tensor in checkpoint.tensors.items()}
+        # Who has less memory than the model brings weights that are read when they are asked for.
+        self._weights = weights or {name: tensor.read_float32() for name, tensor in checkpoint.tensors.items()}
         self._ids: dict[int, list[int]] = {}
 
     def step(self, rows: Sequence[Row]) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""NAMES -> FILES: the catalogue of known models."""
+"""NAMES -> FILES: the catalogue of known models, and downloads that resume and are verified."""

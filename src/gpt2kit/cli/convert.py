@@ -1,0 +1,93 @@
+"""gpt2 convert: a checkpoint of one format into one of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from gpt2kit.checkpoint import FloatType
+from gpt2kit.cli.options import size_in_bytes
+from gpt2kit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gpt2kit.jobs.convert import Conversion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Turn a model of one format into a model of another.
+
+    Format, size and tokenizer are found from what is there; nothing needs to be renamed or edited. What was written
+    is read again and compared before the new directory gets its name.
+    """
+
+    places: Annotated[tuple[str, ...], Positional, arg(metavar="SRC DST", help_behavior_hint="")] = ()
+    """SRC: a known name (124M), a directory, a file, or a run (run1, run1@2000); DST: a new directory."""
+    to: Annotated[str, arg(metavar="safetensors|bin|h5|openai")] = "safetensors"
+    """The format to write."""
+    dtype: FloatType | None = None
+    """How to store the weights; they stay what they are if not given."""
+    shard_size: Annotated[str | None, arg(metavar="SIZE")] = None
+    """Write several files of at most so much, such as 2GB or 500MB (safetensors and bin)."""
+    step: int | None = None
+    """Which step of a run that holds several; the newest if not given."""
+    list: FlagCreatePairsOff[bool] = False
+    """List the formats instead."""
+
+    def __call__(self) -> int:
+        """Convert, and say what was written and how equal it is."""
+        if self.list:
+            return _print_formats()
+        if len(self.places) != 2:
+            raise ConfigError(f"expected SRC and DST, got {len(self.places)} places; example: gpt2 convert 124M out")
+        from gpt2kit.cli.terminal import drawing
+        from gpt2kit.jobs.convert import convert
+
+        source, destination = self.places
+        with drawing() as report:
+            conversion = convert(
+                source,
+                destination,
+                to=self.to,
+                dtype=self.dtype,
+                shard_bytes=None if self.shard_size is None else size_in_bytes(self.shard_size),
+                step=self.step,
+                report=report,
+            )
+        _print_conversion(conversion, Path(destination))
+        return 0
+
+
+def _print_formats() -> int:
+    from gpt2kit.formats.registry import FORMATS
+
+    width = max(len(format.name) for format in FORMATS) + 2
+    for format in FORMATS:
+        shards = ", in shards" if format.shards else ""
+        print(f"{format.name:<{width}}{format.description}")
+        print(f"{'':<{width}}read and written; stores {', '.join(format.dtypes)}{shards}")
+    return 0
+
+
+def _print_conversion(conversion: Conversion, destination: Path) -> None:
+    checkpoint, difference = conversion.checkpoint, conversion.difference
+    files = [file for file in destination.iterdir() if file.is_file()]
+    types = ", ".join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))
+    print(
+        f"{destination}: {conversion.format}, {checkpoint.parameter_count():,} parameters as {types}, "
+        f"{sum(file.stat().st_size for file in files) / 1e6:,.1f} MB in {len(files)} files"
+    )
+    if difference.bit_equal:
+        print("read again: bit-equal to what was read")
+    elif conversion.equal_argmax is None:
+        print("read again: every value equal, in another type")
+    else:
+        print(
+            f"read again: values differ by at most {difference.largest:.3g}; over a probe, both find the same token "
+            f"likeliest at {conversion.equal_argmax:.1%} of the positions"
+        )
+    if not checkpoint.tokenizer_files:
+        print(f"no vocabulary came along, for there was none; put vocab.json and merges.txt into {destination}")

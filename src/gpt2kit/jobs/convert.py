@@ -1,0 +1,171 @@
+"""Turn a checkpoint of one format into one of another: what is read is written, read again and compared."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from gpt2kit.atomic import sync_directory
+from gpt2kit.checkpoint import Checkpoint, FloatType, LazyTensor
+from gpt2kit.config.limits import require
+from gpt2kit.data.workplace import is_taken, working_beside
+from gpt2kit.errors import ConfigError, DiskFull, FormatError
+from gpt2kit.formats.registry import Format, writable
+from gpt2kit.generate.engine import Row
+from gpt2kit.generate.reference import ReferenceEngine
+from gpt2kit.jobs.compare import Difference, compare
+from gpt2kit.progress import Report, silent
+from gpt2kit.resolve import MODELS, open_checkpoint
+from gpt2kit.runs import RUNS
+from gpt2kit.tokenizer.open import open_tokenizer
+from gpt2kit.tokenizer.vocabulary import holds_vocabulary
+
+MODEL = "model"
+PROBE_TOKENS = 64
+PROBE = (
+    "The quick brown fox jumps over the lazy dog. In 1872, Jules Verne sent Phileas Fogg around the world; he came "
+    "back after 80 days, and had won a day on the way. def add(a, b): return a + b"
+)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion wrote, as it was read again."""
+
+    checkpoint: Checkpoint
+    format: str
+    difference: Difference
+    """Between the source and what was written."""
+    equal_argmax: float | None
+    """Share of a probe's positions where both find the same token likeliest; None where no value differs."""
+
+
+def convert(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    *,
+    to: str = "safetensors",
+    dtype: FloatType | None = None,
+    shard_bytes: int | None = None,
+    step: int | None = None,
+    models: Path = MODELS,
+    runs: Path = RUNS,
+    report: Report = silent,
+) -> Conversion:
+    """Write `source` to the new directory `destination`, which appears when all is written and checked.
+
+    Args:
+        source: what `open_checkpoint` takes: a path, a run, a known name; or a checkpoint that is open already.
+        destination: a directory that does not exist, or is empty.
+        to: the name of a format that can be written: "safetensors", "bin", "openai" or "h5".
+        dtype: how to store the weights; None keeps what they are, or what the format can hold.
+        shard_bytes: the most that one file of weights may hold; None writes one file.
+        step: which step of a run that holds several.
+        models, runs: where known names and runs are.
+        report: told how far it is, in bytes.
+
+    Raises:
+        ConfigError: `destination` holds something, or the format cannot hold this model or `dtype`.
+        DiskFull: there is no room; nothing is left behind.
+        ModelNotFound, FormatError, WeightMismatch: `source` cannot be read.
+        RunLocked: another process is writing `destination`.
+    """
+    destination, format = Path(destination), writable(to)
+    require(shard_bytes is None or shard_bytes > 0, f"a shard must hold 1 byte or more, got {shard_bytes}")
+    require(
+        shard_bytes is None or format.shards, f"{to} is written to one file, or not in shards; leave their size out"
+    )
+    if not isinstance(source, Checkpoint):
+        source = open_checkpoint(source, step=step, models=models, runs=runs)
+    wanted = _as_stored(source, format, dtype)
+    if is_taken(destination):
+        raise ConfigError(f"{destination}: holds something already; name a new directory, or empty it first")
+    _require_room(wanted, destination)
+    with working_beside(destination) as place:
+        written = place / MODEL
+        shutil.rmtree(written, ignore_errors=True)  # what a killed conversion left
+        try:
+            format.write(wanted, written, report, **({"shard_bytes": shard_bytes} if format.shards else {}))
+            difference, equal_argmax = _compared(source, wanted, format.read(written), report)
+            _put(written, destination)
+        finally:
+            shutil.rmtree(written, ignore_errors=True)
+    return Conversion(format.read(destination), format.name, difference, equal_argmax)
+
+
+def _as_stored(source: Checkpoint, format: Format, dtype: FloatType | None) -> Checkpoint:
+    """The checkpoint with its weights as they will be stored: as `dtype`, else as they are, else as float32."""
+    if dtype is not None and dtype not in format.dtypes:
+        raise ConfigError(f"{format.name} cannot hold {dtype}; it holds {' or '.join(format.dtypes)}")
+    fitted: dict[str, LazyTensor] = {
+        name: tensor.stored_as(dtype or "float32") if dtype or tensor.dtype not in format.dtypes else tensor
+        for name, tensor in source.tensors.items()
+    }
+    return replace(source, tensors=fitted)
+
+
+def _require_room(checkpoint: Checkpoint, destination: Path) -> None:
+    size_bytes = sum(tensor.size_bytes for tensor in checkpoint.tensors.values())
+    above = next(place for place in destination.absolute().parents if place.is_dir())
+    free_bytes = shutil.disk_usage(above).free
+    if size_bytes > free_bytes:
+        raise DiskFull(
+            f"{destination}: takes {size_bytes / 1e6:,.1f} MB, {free_bytes / 1e6:,.1f} MB are free there; name a place "
+            "with more"
+        )
+
+
+def _compared(
+    source: Checkpoint, wanted: Checkpoint, found: Checkpoint, report: Report
+) -> tuple[Difference, float | None]:
+    against_wanted = compare(wanted, found, report)
+    lost_words = against_wanted.vocabulary is not None and holds_vocabulary(source.tokenizer_files)
+    if not against_wanted.bit_equal or against_wanted.settings or lost_words:
+        raise FormatError(
+            found.origin, None, "does not read back as it was written; the disk may be faulty, nothing was kept"
+        )
+    converted = any(tensor.dtype != found.tensors[name].dtype for name, tensor in source.tensors.items())
+    difference = compare(source, found, report) if converted else against_wanted
+    return difference, _share_of_equal_argmax(source, found) if difference.largest else None
+
+
+def _share_of_equal_argmax(a: Checkpoint, b: Checkpoint) -> float:
+    """How often both find the same token likeliest, over the positions of a probe; a layer in memory at a time."""
+    if holds_vocabulary(a.tokenizer_files):
+        ids = open_tokenizer(a.tokenizer_files, a.origin).encode(PROBE)
+    else:
+        ids = np.random.default_rng(0).integers(a.config.vocab_size, size=PROBE_TOKENS).tolist()
+    row = Row(0, ids[: min(PROBE_TOKENS, a.config.window)], "all")
+    likeliest_a, likeliest_b = (
+        ReferenceEngine(model, 1, weights=ReadWhenUsed(model)).step([row]).argmax(axis=-1) for model in (a, b)
+    )
+    return float((likeliest_a == likeliest_b).mean())
+
+
+class ReadWhenUsed(Mapping[str, np.ndarray]):
+    """A checkpoint's weights in float32, read anew at each use and never held."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._tensors = checkpoint.tensors
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._tensors[name].read_float32()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def _put(written: Path, destination: Path) -> None:
+    """Let the finished directory take its name; all files in it are on the disk."""
+    if destination.is_dir():
+        destination.rmdir()  # it is empty
+    os.replace(written, destination)
+    sync_directory(destination.parent)

@@ -1,0 +1,87 @@
+"""Fetch a model: its files, verified one by one and then, where they hold checksums, tensor by tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt2kit.errors import DownloadError, FormatError
+from gpt2kit.formats.registry import detect
+from gpt2kit.hub.catalogue import KNOWN_MODELS, KnownModel
+from gpt2kit.hub.manifest import is_complete, read_entries, write_manifest
+from gpt2kit.hub.model_folder import ModelFolder, reserved
+from gpt2kit.hub.order import Order, Source, place_order
+from gpt2kit.hub.web import Web
+from gpt2kit.progress import Progress, Report, silent
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A model that is complete on disk."""
+
+    folder: Path
+    files: int
+    size_bytes: int
+    new: bool
+    """False where all was there, and nothing was asked of anybody."""
+
+
+def download(
+    name: str,
+    *,
+    source: Source | None = None,
+    endpoint: str | None = None,
+    models: Path = Path("models"),
+    catalogue: Sequence[KnownModel] = KNOWN_MODELS,
+    report: Report = silent,
+) -> Path:
+    """Fetch a model, go on with a download that was broken off, or find that all is there. Returns its directory.
+
+    Args:
+        name: one that OpenAI or the hub uses ("124M", "117M", "gpt2-medium", "distilgpt2"), or "hf:owner/name".
+        source: "openai" or "huggingface"; by default the one that uses the name, or that the directory came from.
+        endpoint: the address of a mirror; for the hub also in the environment, as HF_ENDPOINT.
+        models: the directory that gets a directory of this name.
+        catalogue: what is known of the released models.
+        report: told how far it is.
+
+    Raises:
+        ModelNotFound: the name means nothing.
+        ConfigError: the source has no such model, or its address is none.
+        DownloadError: network trouble, or what came is not the model.
+        DiskFull: what has come is kept.
+        RunLocked: another process is downloading into the same directory.
+    """
+    order = place_order(name, source=source, endpoint=endpoint, models=models, catalogue=catalogue)
+    return carry_out(order, report).folder
+
+
+def carry_out(order: Order, report: Report = silent) -> Downloaded:
+    """Do what `place_order` worked out. Raises what `download` does."""
+    new = not is_complete(order.folder)
+    if new:
+        with reserved(order.folder), Web(order.base, order.token) as web:
+            if not is_complete(order.folder):  # by another process, a moment ago
+                entries = ModelFolder(order, web, report).fill()
+                if order.source == "openai":
+                    _verify_tensors(order, report)
+                write_manifest(order.folder, order.name, order.source, entries)
+    sizes = [entry.promise.size or 0 for entry in read_entries(order.folder).values()]
+    return Downloaded(order.folder, len(sizes), sum(sizes), new)
+
+
+def _verify_tensors(order: Order, report: Report) -> None:
+    """Hold every tensor against its checksum in model.ckpt.index."""
+    try:
+        tensors = detect(order.folder).read(order.folder).tensors.values()
+        total, done = sum(4 * math.prod(tensor.shape) for tensor in tensors), 0
+        for tensor in tensors:
+            tensor.read()
+            done += 4 * math.prod(tensor.shape)
+            report(Progress(f"verify {order.name}", done, total, "byte"))
+    except FormatError as error:
+        raise DownloadError(
+            f"{error}; the file came damaged, or its neighbours are of another model: remove it and repeat the command"
+        ) from None

@@ -1,0 +1,69 @@
+import re
+
+import pytest
+
+from gpt2kit.cli.options import size_in_bytes
+from gpt2kit.errors import ConfigError
+from gpt2kit.formats.registry import FORMATS
+
+
+def test_a_model_is_converted_and_the_result_described(gpt2, here, model):
+    status, out, _ = gpt2("convert", model, "out")
+    assert status == 0
+    what = r"out: safetensors, 74,280 parameters as float32, 0\.3 MB in 7 files"
+    assert re.fullmatch(rf"{what}\nread again: bit-equal to what was read\n", out)
+
+
+@pytest.mark.parametrize("name", [format.name for format in FORMATS])
+def test_every_format_of_the_list_can_be_asked_for(gpt2, here, model, name):
+    assert re.search(rf"^{name} ", gpt2("convert", "--list")[1], re.MULTILINE)
+    status, out, _ = gpt2("convert", model, "out", "--to", name)
+    assert (status, out.split(",")[0]) == (0, f"out: {name}")
+
+
+def test_what_rounding_costs_is_told(gpt2, here, model):
+    out = gpt2("convert", model, "out", "--dtype", "bfloat16")[1]
+    cost = r"values differ by at most 0\.0\d+; over a probe, both find the same token likeliest at [\d.]+% of"
+    assert re.search(cost, out)
+
+
+def test_widening_costs_nothing(gpt2, here, golden):
+    out = gpt2("convert", golden / "hf-halfprec" / "fp16", "out", "--dtype", "float32")[1]
+    assert "read again: every value equal, in another type" in out
+
+
+def test_a_missing_vocabulary_is_pointed_out(gpt2, here, golden):
+    out = gpt2("convert", golden / "hf-halfprec" / "fp16", "out")[1]
+    assert "no vocabulary came along, for there was none; put vocab.json and merges.txt into out" in out
+
+
+def test_shards_are_asked_for_by_size(gpt2, here, model):
+    assert gpt2("convert", model, "out", "--shard-size", "60KB")[0] == 0
+    assert len(list(here.glob("out/model-*-of-00006.safetensors"))) == 6
+
+
+@pytest.mark.parametrize("places", [(), ("one",), ("one", "two", "three")])
+def test_both_places_are_asked_for(gpt2, places):
+    status, _, err = gpt2("convert", *places)
+    assert status == 1
+    assert f"expected SRC and DST, got {len(places)} places; example: gpt2 convert 124M out" in err
+
+
+def test_what_cannot_be_is_refused_in_one_line(gpt2, here, model):
+    status, out, err = gpt2("convert", model, "out", "--to", "banana")
+    assert (status, out) == (1, "")
+    assert err == "gpt2: no format 'banana'; there are safetensors, bin, h5, openai\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GB", 2 * 10**9), ("500mb", 5 * 10**8), ("1.5 GiB", 3 * 2**29), ("17", 17), (" 60 kB ", 60_000), ("9B", 9)],
+)
+def test_sizes_are_understood(text, size):
+    assert size_in_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "3XB", "1,5GB", "1e9", "٣MB"])
+def test_other_sizes_are_refused(text):
+    with pytest.raises(ConfigError, match="expected a number with B, KB, MB or GB, such as 500MB"):
+        size_in_bytes(text)
