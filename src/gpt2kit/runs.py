@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 
 from gpt2kit.atomic import replace_bytes, sync_directory
 from gpt2kit.errors import ConfigError, FormatError, ModelNotFound, RunLocked
-from gpt2kit.json_object import parse_object
+from gpt2kit.json_object import read_object
 
 RUNS = Path("checkpoint")
 SAMPLES = Path("samples")
@@ -126,7 +126,7 @@ class Run:
     def state(self, step: int) -> dict[str, Any]:
         """What `saving` was told about a step."""
         path = self.step_directory(step) / STATE
-        return parse_object(path.read_bytes(), path)
+        return read_object(path)
 
     @contextmanager
     def saving(self, step: int, state: Mapping[str, Any], *, best: bool, keep: int) -> Iterator[Path]:

@@ -166,10 +166,10 @@ def test_a_byte_too_many_is_noticed(file):
         open_tensors(file)
 
 
-@pytest.mark.parametrize("length", [100_000_001, 2**60, 2**64 - 1])
+@pytest.mark.parametrize("length", [16_000_001, 2**60, 2**64 - 1])
 def test_an_absurd_header_is_refused_before_it_is_read(file, length):
     file.write_bytes(struct.pack("<Q", length) + SMALL[8:])
-    with pytest.raises(FormatError, match=f"claims a header of {length} bytes; at most 100000000 are allowed"):
+    with pytest.raises(FormatError, match=f"claims a header of {length} bytes; at most 16000000 are allowed"):
         open_tensors(file)
 
 

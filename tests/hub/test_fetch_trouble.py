@@ -164,7 +164,7 @@ def test_a_file_that_is_announced_far_too_large_is_not_begun(site, web, want, tm
     site.put("/f", b"{}")
     site.plan("/f", site.serves(length=10**12))
     with pytest.raises(
-        DownloadError, match=r"announced are 1,000,000,000,000 bytes; more than 64,000,000 are not taken"
+        DownloadError, match=r"announced are 1,000,000,000,000 bytes; more than 16,000,000 are not taken"
     ):
         fetch(web, want(f"{site.url}/f", name="config.json"), silent)
     assert names(tmp_path) == []

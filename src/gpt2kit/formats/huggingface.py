@@ -24,7 +24,7 @@ from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.formats.safetensors_file import is_safetensors, open_tensors, write_tensors
 from gpt2kit.formats.shapes import config_from_shapes
 from gpt2kit.formats.shards import open_shards, write_shards
-from gpt2kit.json_object import parse_object
+from gpt2kit.json_object import read_object, read_small
 from gpt2kit.progress import Report
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary, vocabulary_files
 
@@ -85,7 +85,7 @@ def canonical(found: Mapping[str, LazyTensor], *, tied: bool = True) -> dict[str
 
 def read_tokenizer_files(directory: Path) -> dict[str, bytes]:
     """Every file in `directory` that a tokenizer is read from, by name."""
-    return {name: (directory / name).read_bytes() for name in TOKENIZER_FILES if (directory / name).is_file()}
+    return {name: read_small(directory / name) for name in TOKENIZER_FILES if (directory / name).is_file()}
 
 
 def write(checkpoint: Checkpoint, path: Path, report: Report, *, shard_bytes: int | None = None) -> None:
@@ -143,7 +143,7 @@ def config_json(config: ModelConfig, end_id: int | None, dtype: str) -> dict[str
 def read_config(path: Path) -> ModelConfig:
     """The configuration in a config.json. What would change the mathematics and is unknown here is refused."""
     try:
-        stored = parse_object(path.read_bytes(), path)
+        stored = read_object(path)
     except FileNotFoundError:
         raise FormatError(
             path, None, "missing; it tells the shape of the model, copy it from where the weights came from"

@@ -33,7 +33,7 @@ from gpt2kit.formats.huggingface import read_tokenizer_files
 from gpt2kit.formats.shapes import config_from_shapes
 from gpt2kit.formats.sorted_table import is_table
 from gpt2kit.formats.tensor_bundle import index_path, open_tensors, write_tensors
-from gpt2kit.json_object import parse_object
+from gpt2kit.json_object import read_object
 from gpt2kit.progress import Report
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary, vocabulary_files
 
@@ -308,7 +308,7 @@ def _read_hparams(file: Path) -> dict[str, int]:
         raise FormatError(
             file, None, "missing; it tells the shape of the model, copy it from where the weights came from"
         )
-    stored = parse_object(file.read_bytes(), file)
+    stored = read_object(file)
     known = {name: stored[name] for name in FIELDS if name in stored}
     for name, value in known.items():
         if type(value) is not int or not 1 <= value < LARGEST:

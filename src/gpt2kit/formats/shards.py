@@ -13,7 +13,7 @@ from pathlib import Path
 from gpt2kit.atomic import replace_bytes
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError
-from gpt2kit.json_object import parse_object
+from gpt2kit.json_object import read_object
 from gpt2kit.progress import Report
 
 Tensors = Mapping[str, LazyTensor]
@@ -21,7 +21,7 @@ Tensors = Mapping[str, LazyTensor]
 
 def read_shard_index(index: Path) -> dict[str, set[str]]:
     """Which tensors each shard holds, by file name; every file is there, in the directory of `index`."""
-    placed = parse_object(index.read_bytes(), index).get("weight_map")
+    placed = read_object(index).get("weight_map")
     if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
         raise FormatError(index, None, "expected a weight_map from tensor names to file names")
     beside = {path.name for path in index.parent.iterdir()}

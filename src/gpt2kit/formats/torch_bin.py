@@ -25,6 +25,7 @@ from gpt2kit.formats.shapes import config_from_shapes
 from gpt2kit.formats.shards import open_shards, write_shards
 from gpt2kit.formats.torch_file import is_torch_file, named_tensors, read_object, write_tensors
 from gpt2kit.formats.torch_pickle import STORAGE_OF
+from gpt2kit.json_object import read_small
 from gpt2kit.progress import Report
 
 WEIGHTS, INDEX, FIRST_WEIGHTS = "pytorch_model.bin", "pytorch_model.bin.index.json", "gpt2-pytorch_model.bin"
@@ -96,5 +97,5 @@ def _open_file(path: Path) -> dict[str, LazyTensor]:
 
 
 def _tokenizer_files(home: Path) -> dict[str, bytes]:
-    first = {name: (home / old).read_bytes() for old, name in FIRST_TOKENIZER.items() if (home / old).is_file()}
+    first = {name: read_small(home / old) for old, name in FIRST_TOKENIZER.items() if (home / old).is_file()}
     return first | read_tokenizer_files(home)

@@ -16,7 +16,7 @@ from pathlib import Path
 from gpt2kit.errors import FormatError
 from gpt2kit.formats.safetensors_file import open_tensors
 from gpt2kit.hub.promise import Promise
-from gpt2kit.json_object import parse_object
+from gpt2kit.json_object import read_object, read_small
 from gpt2kit.progress import Progress, Report
 
 WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
@@ -75,7 +75,7 @@ def structure_problem(path: Path, name: str) -> str | None:
 def _problem(path: Path, name: str, start: bytes) -> str | None:
     kind = Path(name).suffix
     if kind == ".json":
-        parse_object(path.read_bytes(), path)
+        read_object(path)
     elif kind == ".safetensors":
         open_tensors(path)
     elif kind in STARTS and not start.startswith(STARTS[kind]):
@@ -115,6 +115,6 @@ def _table_problem(path: Path) -> str | None:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_small(path).decode("utf-8")
     except UnicodeDecodeError:
         return None

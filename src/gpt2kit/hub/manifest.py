@@ -15,7 +15,7 @@ from typing import Any, Literal
 from gpt2kit.atomic import replace_bytes
 from gpt2kit.errors import FormatError
 from gpt2kit.hub.promise import Promise
-from gpt2kit.json_object import parse_object
+from gpt2kit.json_object import read_object
 
 MANIFEST, LOCK = ".download.json", ".download.lock"
 
@@ -84,6 +84,6 @@ def holds_files_from(folder: Path) -> Literal["openai", "huggingface"] | None:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        return parse_object(path.read_bytes(), path)
+        return read_object(path)
     except (FileNotFoundError, NotADirectoryError, FormatError):
         return {}

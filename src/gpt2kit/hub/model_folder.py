@@ -28,7 +28,7 @@ from gpt2kit.hub.order import Order
 from gpt2kit.hub.partial import Partial
 from gpt2kit.hub.promise import Promise
 from gpt2kit.hub.web import Web
-from gpt2kit.json_object import parse_object
+from gpt2kit.json_object import read_object
 from gpt2kit.progress import Report
 
 CONFIG, DATA = "config.json", ".data-"
@@ -170,7 +170,7 @@ class ModelFolder:
 
 def _shards(index: Path) -> list[str]:
     """The files that an index of shards names. A name that leads elsewhere is an attack, not a shard."""
-    placed = parse_object(index.read_bytes(), index).get("weight_map")
+    placed = read_object(index).get("weight_map")
     if not isinstance(placed, dict) or not placed:
         raise FormatError(index, None, "expected a weight_map from tensor names to file names")
     shards = sorted(set(map(str, placed.values())))
