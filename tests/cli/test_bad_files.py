@@ -4,7 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 CASES = Path(__file__).parents[3] / "shared" / "fixtures" / "bad" / "cases.json"
 MARK = "gpt2kit_PWNED_marker"  # what the hostile ones would leave, if their code ran
@@ -76,3 +78,13 @@ def test_a_missing_vocabulary_is_named_with_its_remedy(gpt2, case):
     assert status == 1
     assert "encoder.json is missing beside vocab.bpe" in err
     assert "gpt2 download 124M" in err
+
+
+def test_a_name_out_of_a_file_does_not_command_the_terminal(gpt2, here, golden):
+    shutil.copy(golden / "hf-safetensors" / "config.json", here)
+    home = golden / "hf-safetensors"
+    tensors = load_file(home / "model.safetensors")
+    save_file({**tensors, "\x1b[2J\x07wte": np.zeros(1, np.float32)}, here / "model.safetensors")
+    status, _, err = gpt2("inspect", here)
+    assert status == 1
+    assert "1 tensors that the configuration does not know, such as \ufffd[2J\ufffdwte" in err

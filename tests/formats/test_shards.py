@@ -41,6 +41,13 @@ def test_a_tensor_larger_than_a_shard_has_one_alone(tmp_path):
     assert set(load_file(tmp_path / "model-00002-of-00003.safetensors")) == {"b"}
 
 
+def test_a_tensor_under_two_names_counts_once(tmp_path):
+    tensors = tensors_of(a=2, b=2)
+    both = {"a": tensors["a"], "again": tensors["a"], "b": tensors["b"]}
+    write(tmp_path, both, 16)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors"]
+
+
 def test_the_index_tells_where_each_is_and_how_large_all_are(tmp_path):
     write(tmp_path, tensors_of(a=2, b=2, c=1), 16)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text("utf-8"))

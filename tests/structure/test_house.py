@@ -38,7 +38,7 @@ FRONT_DOORS = {"__init__", "__main__"}  # these two hand out names and import fr
 JUNK = {"utils", "util", "helpers", "common", "misc", "manager", "base", "core"}
 LONGEST_FILE = 400  # lines
 TORCH_ROOMS = {"model", "train"}
-TORCH_FILES = ["generate/torch_engine.py", "formats/torch_bin.py", "formats/nanogpt.py", "formats/onnx_*.py"]
+TORCH_FILES = ["generate/torch_engine.py", "formats/nanogpt.py", "formats/onnx_*.py"]
 SLOW_IMPORTS = {"torch", "numpy", "tiktoken", "tokenizers", "matplotlib", "fastapi", "transformers", "ray"}
 
 MODULES = sorted(p.relative_to(ROOT) for p in ROOT.rglob("*.py"))

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except Gpt2kitError as error:
-        print(f"gpt2: {error}", file=sys.stderr)
+        print(f"gpt2: {_harmless(str(error))}", file=sys.stderr)
         return USER_ERROR
     except MemoryError:
         print("gpt2: out of memory; take a smaller model, batch or window, or close other programs", file=sys.stderr)
@@ -195,4 +195,9 @@ def _speak_utf8() -> None:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"gpt2: warning: {message}", file=sys.stderr)
+    print(f"gpt2: warning: {_harmless(str(message))}", file=sys.stderr)
+
+
+def _harmless(message: str) -> str:
+    """Without what would command the terminal: a message may hold names out of a hostile file."""
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in message)

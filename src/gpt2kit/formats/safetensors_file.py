@@ -96,10 +96,14 @@ def write_tensors(tensors: Mapping[str, LazyTensor], path: Path, report: Report 
     with replacing(path) as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for tensor, fields in zip(tensors.values(), list(header.values())[1:], strict=True):
-            values = np.asarray(tensor.read(), dtype=STORED[CODE_OF[tensor.dtype]][1], order="C")
-            assert values.shape == tensor.shape, f"{tensor.name} promised {tensor.shape} and gave {values.shape}"
-            file.write(values.reshape(-1).view(np.uint8).data)
+            file.write(_stored_bytes(tensor))
             report(Progress(f"write {path.name}", fields["data_offsets"][1], end, "byte"))
+
+
+def _stored_bytes(tensor: LazyTensor) -> memoryview:
+    values = np.asarray(tensor.read(), dtype=STORED[CODE_OF[tensor.dtype]][1], order="C")
+    assert values.shape == tensor.shape, f"{tensor.name} promised {tensor.shape} and gave {values.shape}"
+    return values.reshape(-1).view(np.uint8).data
 
 
 class _Entry:

@@ -62,18 +62,20 @@ def write_shards(
         name = f"{path.stem}-{number:05}-of-{len(groups):05}{path.suffix}"
         write_tensors(group, path.with_name(name), report)
         placed |= dict.fromkeys(group, name)
-    size = sum(tensor.size_bytes for tensor in tensors.values())
-    index = {"metadata": {"total_size": size}, "weight_map": placed}
+    index = {"metadata": {"total_size": _size(tensors)}, "weight_map": placed}
     replace_bytes(path.with_name(f"{path.name}.index.json"), (json.dumps(index, indent=2) + "\n").encode())
 
 
 def _grouped(tensors: Tensors, limit: int | None) -> Iterator[dict[str, LazyTensor]]:
     group: dict[str, LazyTensor] = {}
-    size = 0
     for name, tensor in tensors.items():
-        if group and limit is not None and size + tensor.size_bytes > limit:
+        if group and limit is not None and _size({**group, name: tensor}) > limit:
             yield group
-            group, size = {}, 0
+            group = {}
         group[name] = tensor
-        size += tensor.size_bytes
     yield group
+
+
+def _size(tensors: Tensors) -> int:
+    """Bytes of the values; two names of one tensor (a tied head) are stored once."""
+    return sum({tensor.load: tensor.size_bytes for tensor in tensors.values()}.values())

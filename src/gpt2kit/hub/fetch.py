@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from gpt2kit import json_object
 from gpt2kit.errors import DownloadError
 from gpt2kit.hub.check import hash_problem, is_web_page, structure_problem
 from gpt2kit.hub.partial import Partial
 from gpt2kit.hub.promise import Promise, announced_size, told_by
 from gpt2kit.hub.web import KEPT, Answer, MayPass, Web
+from gpt2kit.json_object import MOST_BYTES as MOST_TEXT_BYTES
 from gpt2kit.progress import Progress, Report
 
 TRIES = 6  # without a new byte
@@ -29,7 +29,7 @@ LONGEST_WAIT = 120  # seconds, whatever a server asks for
 PASSING = {408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 REPORT_SECONDS = 0.1
 RATED_BYTES = 1_000_000  # fewer tell nothing about the speed of a network
-MOST_BYTES = {"text": json_object.MOST_BYTES, "weights": 64_000_000_000}  # far more than any GPT-2 has
+MOST_BYTES = {"text": MOST_TEXT_BYTES, "weights": 64_000_000_000}  # far more than any GPT-2 has
 CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)")
 
 Pause = Callable[[float], None]
