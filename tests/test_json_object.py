@@ -10,6 +10,10 @@ def test_an_object_is_read(tmp_path):
     assert read_object(tmp_path / "a.json") == {"size": 1, "text": "你好"}
 
 
+def test_the_mark_of_windows_editor_is_no_part_of_it():
+    assert parse_object(b'\xef\xbb\xbf{"a": 1}', "here") == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from gpt2kit.errors import FormatError, ModelNotFound
+from gpt2kit.errors import ConfigError, FormatError, ModelNotFound
 from gpt2kit.resolve import open_checkpoint
 from gpt2kit.runs import Run
 
@@ -110,6 +110,11 @@ def test_a_known_model_may_lie_under_its_hub_name(here, put):
     assert mark_of(open_checkpoint("355M")) == [7]
 
 
+def test_whatever_lies_in_models_has_a_name(here, put):
+    put(here / "models" / "mine", 7)
+    assert mark_of(open_checkpoint("mine")) == [7]
+
+
 def test_any_repository_of_a_hub_lies_under_its_owner(here, put):
     put(here / "models" / "someone" / "their-gpt2", 7)
     assert mark_of(open_checkpoint("hf:someone/their-gpt2")) == [7]
@@ -119,7 +124,7 @@ def test_a_download_that_was_broken_off_is_told_from_a_model(here):
     folder = here / "models" / "124M"
     folder.mkdir(parents=True)
     (folder / ".download.lock").touch()
-    (folder / "encoder.json").write_text("{}", "utf-8")
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"', "utf-8")
     with pytest.raises(ModelNotFound, match=r"models/124M: its download is not finished; .*: gpt2 download 117M"):
         open_checkpoint("117M")
 
@@ -142,6 +147,15 @@ def old_run(here, shared):
 def test_a_run_of_an_older_program_is_its_newest_step_or_the_one_asked_for(old_run, ref, step):
     checkpoint = open_checkpoint(ref)
     assert (checkpoint.step, checkpoint.config.width, "encoder.json" in checkpoint.tokenizer_files) == (step, 16, True)
+
+
+def test_latest_is_the_newest_of_an_old_run_too(old_run):
+    assert open_checkpoint("old@latest").step == 4
+
+
+def test_two_steps_at_once_are_refused(old_run):
+    with pytest.raises(ConfigError, match="old@2 names a step, and 4 is asked for as well"):
+        open_checkpoint("old@2", step=4)
 
 
 @pytest.mark.parametrize("ref", ["old@3", "old@best"])

@@ -21,6 +21,7 @@ from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import ConfigError, WeightMismatch
 
 FloatType = Literal["float32", "float16", "bfloat16"]
+FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 CHUNK = 2**16  # values converted or compared at once: the copies in between stay in the cache
 # What a tokenizer is read from, whatever the format beside it.
@@ -94,8 +95,8 @@ class Checkpoint:
     """A model at rest. Training, converting and serving meet only here."""
 
     config: ModelConfig
-    tensors: Mapping[str, LazyTensor]
-    tokenizer_files: Mapping[str, bytes]
+    tensors: Mapping[str, LazyTensor] = field(repr=False)
+    tokenizer_files: Mapping[str, bytes] = field(repr=False)
     origin: str
     step: int | None = None
 
@@ -144,6 +145,9 @@ def check_tensors(checkpoint: Checkpoint) -> None:
             f"{checkpoint.origin}: the configuration asks for {checkpoint.config.layers} layers, but there are only "
             f"{len(checkpoint.tensors)} tensors"
         )
+    if not any(name in checkpoint.tensors for name in ("wte.weight", "h.0.ln_1.weight")):
+        names = ", ".join(list(checkpoint.tensors)[:3]) or "no tensors"
+        raise WeightMismatch(f"{checkpoint.origin}: not the tensors of a GPT-2; it holds {names:.200}")
     expected = tensor_shapes(checkpoint.config)
     for name, shape in expected.items():
         found = checkpoint.tensors.get(name)
@@ -154,8 +158,11 @@ def check_tensors(checkpoint: Checkpoint) -> None:
                 f"{checkpoint.origin}: {name} is {found.shape}, but the configuration asks for {shape}; "
                 "the configuration belongs to another model"
             )
+        if found.dtype not in FLOATS:
+            raise WeightMismatch(f"{checkpoint.origin}: {name} is {found.dtype}; expected {', '.join(FLOATS)}")
     if surplus := sorted(set(checkpoint.tensors) - set(expected)):
+        asked = f"; it asks for {checkpoint.config.layers} layers" if surplus[0].startswith("h.") else ""
         raise WeightMismatch(
-            f"{checkpoint.origin}: {len(surplus)} tensors that the configuration does not know, such as {surplus[0]}; "
-            f"it asks for {checkpoint.config.layers} layers"
+            f"{checkpoint.origin}: {len(surplus)} tensors that the configuration does not know, such as "
+            f"{surplus[0]}{asked}"
         )

@@ -28,7 +28,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def parse_object(content: bytes, origin: Path | str, offset: int | None = None) -> dict[str, Any]:
     """The object that `content` spells in UTF-8. Raises FormatError, which names `origin` and `offset`."""
     try:
-        parsed = json.loads(content.decode("utf-8"))
+        parsed = json.loads(content.decode("utf-8-sig"))  # Windows' editor begins files with a mark
     except (ValueError, RecursionError) as error:
         raise FormatError(origin, offset, f"not JSON: {error}") from None
     if not isinstance(parsed, dict):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from gpt2kit.checkpoint import Checkpoint
-from gpt2kit.errors import ModelNotFound
+from gpt2kit.errors import ConfigError, FormatError, ModelNotFound, WeightMismatch
 from gpt2kit.formats import huggingface
 from gpt2kit.formats.registry import detect, recognise
 from gpt2kit.hub.catalogue import find, suggestion
 from gpt2kit.hub.manifest import is_unfinished
-from gpt2kit.runs import NAME, RUNS, Run
+from gpt2kit.runs import NAME, RUNS, Run, is_run
 
 MODELS = Path("models")
 HUB = "hf:"  # before the owner and name of any repository of a hub
@@ -34,17 +34,31 @@ def open_checkpoint(
         FormatError: the place exists but holds no checkpoint, or not of this step.
     """
     place, which = _find(str(ref), models, runs)
+    if which and step is not None:
+        raise ConfigError(f"{ref} names a step, and {step} is asked for as well; leave one of them out")
     which = which or ("" if step is None else str(step))
-    if (place / "latest").is_file() or (place.parent == runs and not recognise(place)):
+    if is_run(place) or (place.parent == runs and not recognise(place)):
         return _open_step(Run(place), which)
-    if is_unfinished(place) and not recognise(place):
-        raise ModelNotFound(f"{place}: its download is not finished; go on with: gpt2 download {ref}")
+    try:
+        return _open_place(place, which)
+    except (FormatError, WeightMismatch):
+        if not is_unfinished(place):
+            raise
+        by_name = _in_models(str(ref), models)
+        how = f"go on with: gpt2 download {ref}" if by_name else "repeat the gpt2 download that began it"
+        raise ModelNotFound(f"{place}: its download is not finished; {how}") from None
+
+
+def _open_place(place: Path, which: str) -> Checkpoint:
     format = detect(place)
-    if which and not format.steps:
+    if which in ("", "latest"):
+        return format.read(place)
+    if not format.steps:
         raise ModelNotFound(f"{place}: one model, not the steps of a training; ask for it without a step")
-    if which and _number(which) is None:
+    step = _number(which)
+    if step is None:
         raise ModelNotFound(f"{place}: no step answers to {which!r}; ask for {place.name} or {place.name}@STEP")
-    return format.read(place, step=_number(which))
+    return format.read(place, step=step)
 
 
 def _find(ref: str, models: Path, runs: Path) -> tuple[Path, str]:
@@ -72,12 +86,11 @@ def _open_step(run: Run, which: str) -> Checkpoint:
 
 
 def _in_models(ref: str, models: Path) -> Path | None:
-    """The directory of a known name, or of any repository of a hub; the name asked for goes before its other names."""
+    """The directory of this name, of any repository of a hub, or of another name for a known model."""
     known = find(ref)
-    if not known and not ref.startswith(HUB):
-        return None
     names = [ref.removeprefix(HUB), *(known.names() if known else ())]
-    return next((models / name for name in names if (models / name).is_dir()), None)
+    wanted = [name for name in names if known or ref.startswith(HUB) or NAME.fullmatch(name)]
+    return next((models / name for name in wanted if (models / name).is_dir()), None)
 
 
 def _number(text: str) -> int | None:

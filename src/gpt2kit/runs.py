@@ -39,6 +39,11 @@ STATE = "state.json"
 NAME = re.compile(r"[\w.-]+")
 
 
+def is_run(directory: Path) -> bool:
+    """Whether `directory` is a run of ours with a snapshot; other programs' runs have no steps/."""
+    return (directory / "latest").is_file() and (directory / "steps").is_dir()
+
+
 class Run:
     """One run directory. Torch-free: it knows files and steps, not what is in them."""
 

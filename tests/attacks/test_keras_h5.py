@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpt2kit.errors import Gpt2kitError
-from gpt2kit.formats import huggingface, keras_h5
+from gpt2kit.formats import huggingface, keras_h5, keras_names
 from gpt2kit.formats.h5_file import tensors_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")]
@@ -94,7 +94,7 @@ def open_and_read(directory, forks, capsys):
         datasets = tensors_of(path, status, answer.read_bytes())
         for tensor in datasets.values():
             np.array(tensor.read())
-        huggingface.checkpoint_of(keras_h5.canonical(path, datasets), directory, path, None)
+        huggingface.checkpoint_of(keras_names.canonical(datasets, path), directory, path, None)
 
     yield opened
     if ends.total() > 1000:

@@ -44,8 +44,8 @@ def test_models_are_fetched_and_the_next_command_is_named(gpt2, mirror, here):
     status, out, err = gpt2("download", "gpt2", "hf:some/model")
     assert status == 0
     assert out.splitlines() == [
-        "models/gpt2: 8 files, 0.3 MB, verified",
-        "models/some/model: 8 files, 0.3 MB, verified",
+        "models/gpt2: 8 files, 0.3 MB, checked",
+        "models/some/model: 8 files, 0.3 MB, checked",
         "",
         "to write with it: gpt2 generate --model gpt2",
     ]

@@ -50,7 +50,7 @@ def test_the_format_is_named(gpt2, golden):
 def test_a_model_does_not_differ_from_its_copy(gpt2, here, model):
     shutil.copytree(model, "copy", ignore=shutil.ignore_patterns("sharded", "base*"))
     status, out, _ = gpt2("inspect", "--diff", model, "copy")
-    assert (status, out) == (0, f"A {model}\nB copy\n40 of 40 tensors that both hold are bit-equal\n")
+    assert (status, out) == (0, f"A {model}\nB copy\n40 of 40 tensors that both hold in one shape are bit-equal\n")
 
 
 def test_tensors_that_differ_are_named_the_furthest_first(gpt2, here, model):
@@ -65,16 +65,16 @@ def test_tensors_that_differ_are_named_the_furthest_first(gpt2, here, model):
         f"vocabulary: only in {model}",
         "wte.weight                  differs by at most 2",
         "ln_f.bias                   differs by at most 1",
-        "38 of 40 tensors that both hold are bit-equal",
+        "38 of 40 tensors that both hold in one shape are bit-equal",
     ]
 
 
 def test_other_shapes_and_settings_are_named(gpt2, golden):
-    status, out, _ = gpt2("inspect", "--diff", golden / "hf-v5", golden / "openai-tiny")
+    status, out, _ = gpt2("inspect", "--diff", "--tensors", golden / "hf-v5", golden / "openai-tiny")
     assert status == 1
     assert "width: A 40, B 48" in out
-    assert "wte.weight: A (320, 40), B (320, 48)" in out
-    assert "0 of 0 tensors that both hold are bit-equal" in out
+    assert "wte.weight                  A (320, 40), B (320, 48)" in out
+    assert "0 of 0 tensors that both hold in one shape are bit-equal" in out
 
 
 def test_only_so_many_differences_are_listed_unless_asked_for(gpt2, golden):
@@ -83,6 +83,24 @@ def test_only_so_many_differences_are_listed_unless_asked_for(gpt2, golden):
     assert sum("differs by" in line for line in short) == 12
     assert "and 28 more tensors; --tensors lists them" in short
     assert sum("differs by" in line or "equal values" in line for line in long) == 40
+
+
+def test_other_shapes_are_listed_only_so_far_too(gpt2, golden):
+    lines = gpt2("inspect", "--diff", golden / "hf-v5", golden / "openai-tiny")[1].splitlines()
+    assert sum(" A (" in line for line in lines) == 12
+
+
+def test_a_broken_value_is_no_distance(gpt2, shared, golden):
+    bad = shared / "fixtures" / "bad" / "st_nan_weights"
+    assert (
+        "one has NaN or infinity where the other has not"
+        in gpt2("inspect", "--diff", bad, golden / "hf-safetensors")[1]
+    )
+
+
+def test_steps_are_told_apart(gpt2, shared):
+    run = shared / "fixtures" / "nshepperd" / "checkpoint" / "run1"
+    assert gpt2("inspect", "--diff", f"{run}@2", f"{run}@4")[1].startswith(f"A {run}, step 2\nB {run}, step 4\n")
 
 
 @pytest.mark.parametrize(

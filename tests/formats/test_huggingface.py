@@ -159,8 +159,8 @@ DAMAGED = {
     "st_shape_size_mismatch": "takes .* bytes, but has",
     "st_unknown_dtype": "has the type",
     "st_tiny_file": "3 bytes, too short for a safetensors file",
-    "shard_traversal_relative": r"names the shard '\.\./\.\./etc/passwd'; expected a file in the same directory",
-    "shard_traversal_absolute": "names the shard '/etc/passwd'; expected a file in the same directory",
+    "shard_traversal_relative": r"names the shard '\.\./\.\./etc/passwd', missing; expected a file in the same dir",
+    "shard_traversal_absolute": "names the shard '/etc/passwd', missing; expected a file in the same directory",
     "shard_missing_file": "names the shard 'model-00001-of-00002.safetensors'",
     "shard_not_a_dict": "expected a weight_map",
 }

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -6,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gpt2kit.checkpoint import Checkpoint, LazyTensor
+from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.config.model import ModelConfig
-from gpt2kit.errors import ConfigError, FormatError, ModelNotFound, WeightMismatch
-from gpt2kit.formats import huggingface, openai
+from gpt2kit.errors import FormatError, ModelNotFound, TruncatedFile, WeightMismatch
+from gpt2kit.formats import openai
 from gpt2kit.formats.tensor_bundle import open_tensors, write_tensors
 from gpt2kit.progress import silent
 
@@ -252,9 +251,23 @@ def test_a_file_of_a_step_is_that_step(run):
     assert openai.read(run / "model-2.index").step == 2
 
 
-def test_a_model_without_steps_keeps_the_given_one(golden):
-    assert openai.read(golden / "openai-tiny", step=7).step == 7
+def test_a_model_without_steps_has_none(golden):
     assert openai.read(golden / "openai-tiny").step is None
+    with pytest.raises(ModelNotFound, match="no checkpoint of step 7; its checkpoint has no number"):
+        openai.read(golden / "openai-tiny", step=7)
+
+
+def test_a_file_is_of_no_other_step(run):
+    with pytest.raises(ModelNotFound, match=r"model-2\.index: not of step 4"):
+        openai.read(run / "model-2.index", step=4)
+
+
+def test_a_torn_step_names_those_beside_it(run):
+    with (run / "model-4.data-00000-of-00001").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(TruncatedFile, match=r"there are other steps: 2 \(ask for one: RUN@2\)"):
+        openai.read(run)
+    assert openai.read(run, step=2).step == 2
 
 
 def test_a_run_of_gpt_2_simple_is_read(shared):
@@ -333,64 +346,3 @@ def test_settings_that_are_no_counts_are_refused(directory, value):
     change(directory / "hparams.json", n_head=value)
     with pytest.raises(FormatError, match=r"n_head is .*; expected a whole number from 1"):
         openai.read(directory)
-
-
-# --- writing ---
-
-
-@pytest.mark.parametrize("name", ["openai-tiny", "openai-deep"])
-def test_what_openais_code_saved_is_written_again_bit_by_bit(shared, tmp_path, name):
-    original = shared / "fixtures" / name
-    openai.write(openai.read(original), tmp_path / "copy", silent)
-    for file in (*BUNDLE, "encoder.json", "vocab.bpe"):
-        assert (tmp_path / "copy" / file).read_bytes() == (original / file).read_bytes(), file
-    assert json.loads((tmp_path / "copy/hparams.json").read_bytes()) == json.loads(
-        (original / "hparams.json").read_bytes()
-    )
-
-
-def test_hparams_and_checkpoint_are_the_published_files(tmp_path):
-    config = ModelConfig(vocab_size=50257, window=1024, width=768, layers=12, heads=12, inner_width=3072)
-    openai.write(Checkpoint(config, {}, {}, "here"), tmp_path, silent)
-    # How OpenAI's 124M's begin and end.
-    hashes = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("hparams.json", "checkpoint")]
-    assert [(text[:8], text[-4:]) for text in hashes] == [("d9d56e41", "0318"), ("dd1b025d", "b9cb")]
-
-
-def test_a_model_of_hugging_face_comes_back_as_it_was(golden, tmp_path):
-    original = huggingface.read(golden / "hf-safetensors")
-    openai.write(original, tmp_path, silent)
-    copy = openai.read(tmp_path)
-    assert copy.config == original.config
-    for name, tensor in original.tensors.items():
-        np.testing.assert_array_equal(copy.tensors[name].read(), tensor.read())
-
-
-def test_its_vocabulary_gets_openais_names(golden, tmp_path):
-    openai.write(huggingface.read(golden / "hf-safetensors"), tmp_path, silent)
-    for ours, theirs in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
-        assert (tmp_path / theirs).read_bytes() == (golden / "hf-safetensors" / ours).read_bytes()
-
-
-def test_a_model_without_a_tokenizer_is_written_without(golden, tmp_path):
-    openai.write(replace(openai.read(golden / "openai-tiny"), tokenizer_files={}), tmp_path, silent)
-    assert openai.read(tmp_path).tokenizer_files == {}
-
-
-@pytest.mark.parametrize(
-    ("changes", "match"),
-    [
-        ({"tied_head": False}, "a head of its own"),
-        ({"activation": "gelu_exact"}, "the activation gelu_exact"),
-        ({"inner_width": 100}, "an inner width of 100"),
-        ({"norm_epsilon": 1e-6}, "a norm_epsilon of 1e-06"),
-        ({"scale_attention": False}, "not scaled"),
-        ({"scale_attention_by_layer": True}, "scaled by layer"),
-        ({"architecture": "gpt2-ml"}, "the architecture gpt2-ml"),
-    ],
-)
-def test_what_openais_code_cannot_run_is_refused_before_anything_is_written(golden, tmp_path, changes, match):
-    original = openai.read(golden / "openai-tiny")
-    with pytest.raises(ConfigError, match=f"OpenAI's format cannot hold .*{match}.*; the format safetensors can"):
-        openai.write(replace(original, config=replace(original.config, **changes)), tmp_path / "new", silent)
-    assert not (tmp_path / "new").exists()

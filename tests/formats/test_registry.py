@@ -69,6 +69,30 @@ def test_an_unknown_directory_is_refused_with_what_it_holds(tmp_path):
         detect(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [
+        ("gpt2simple", "gpt2simple/checkpoint/run1"),
+        ("gpt2simple/checkpoint", "gpt2simple/checkpoint/run1"),
+        ("nanogpt", "nanogpt/ckpt.pt"),
+        ("hf-bin/sharded/pytorch_model.bin.index.json", "hf-bin/sharded"),
+    ],
+)
+def test_a_place_beside_a_checkpoint_tells_where_it_is(shared, asked, near):
+    with pytest.raises(FormatError, match=f"no checkpoint itself, but there is one: name .*{near}( or |$)"):
+        detect(shared / "fixtures" / asked)
+
+
+def test_one_of_several_shards_is_told_from_a_model(shared):
+    for name in (
+        "hf-bin/sharded/pytorch_model-00001-of-00006.bin",
+        "hf-safetensors/sharded/model-00002-of-00006.safetensors",
+    ):
+        place = shared / "fixtures" / name
+        with pytest.raises(FormatError, match="one of several shards; name the directory that holds them all"):
+            detect(place).read(place)
+
+
 def test_an_empty_directory_is_refused_as_such(tmp_path):
     with pytest.raises(FormatError, match="no checkpoint in a known format, holding nothing; known: "):
         detect(tmp_path)

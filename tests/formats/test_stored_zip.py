@@ -72,10 +72,10 @@ def test_two_entries_of_one_name_are_refused():
         entries(file.getvalue())
 
 
-@pytest.mark.parametrize("length", range(len(archive())))
-def test_every_cut_is_noticed(length):
-    with pytest.raises(TruncatedFile, match="the zip archive has no end"):
-        entries(archive()[:length])
+def test_every_cut_is_noticed():
+    for length in range(len(archive())):
+        with pytest.raises(TruncatedFile, match="the zip archive has no end"):
+            entries(archive()[:length])
 
 
 WHOLE = archive()

@@ -199,10 +199,10 @@ def test_broken_pickles_are_refused(case):
         read(pickled(steps))
 
 
-@pytest.mark.parametrize("length", range(len(pickled(VIEW))))
-def test_every_cut_is_noticed(length):
-    with pytest.raises(TruncatedFile, match=r"^data.pkl: ends inside the pickle that begins at 0"):
-        read(pickled(VIEW)[:length])
+def test_every_cut_is_noticed():
+    for length in range(len(pickled(VIEW))):
+        with pytest.raises(TruncatedFile, match=r"^data.pkl: ends inside the pickle that begins at 0"):
+            read(pickled(VIEW)[:length])
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_fewer_bytes_than_announced_are_not_a_file(site, web, want, pauses):
 
 def test_a_known_size_is_the_one_that_counts(site, web, want, tmp_path):
     url = site.put("/f", CONTENT)
-    expected = r"/f: announced are 400,000 bytes, expected 400,004: another file than the release's"
+    expected = r"/f: the server has 400,000 bytes, expected 400,004: not the released file"
     with pytest.raises(DownloadError, match=expected):
         fetch(web, want(url, size=len(CONTENT) + 4), silent)
     assert names(tmp_path) == []
@@ -164,7 +164,7 @@ def test_a_file_that_is_announced_far_too_large_is_not_begun(site, web, want, tm
     site.put("/f", b"{}")
     site.plan("/f", site.serves(length=10**12))
     with pytest.raises(
-        DownloadError, match=r"announced are 1,000,000,000,000 bytes; more than 16,000,000 are not taken"
+        DownloadError, match=r"the server has 1,000,000,000,000 bytes; more than 16,000,000 are not taken"
     ):
         fetch(web, want(f"{site.url}/f", name="config.json"), silent)
     assert names(tmp_path) == []

@@ -25,7 +25,9 @@ def bits(checkpoint):
 # --- round trips ---
 
 
-@pytest.mark.parametrize("formats", [*itertools.permutations(FORMATS)])
+@pytest.mark.parametrize(
+    "formats", [FORMATS, *(pytest.param(order, marks=pytest.mark.slow) for order in itertools.permutations(FORMATS))]
+)
 def test_a_way_through_all_formats_and_back_changes_no_bit(here, golden, formats):
     origin = place = golden / "openai-tiny"
     for number, name in enumerate((*formats, "openai")):
@@ -126,7 +128,7 @@ def test_an_open_checkpoint_is_converted_too(here, tiny_checkpoint):
     [
         ({"to": "banana"}, "no format 'banana'; there are safetensors, bin, h5, openai"),
         ({"to": "openai", "dtype": "bfloat16"}, "openai cannot hold bfloat16; it holds float32"),
-        ({"to": "h5", "shard_bytes": 10}, "h5 is written to one file"),
+        ({"to": "h5", "shard_bytes": 10}, "h5 is not written in shards"),
         ({"shard_bytes": 0}, "a shard must hold 1 byte or more, got 0"),
     ],
 )
@@ -155,6 +157,30 @@ def test_nothing_that_is_there_is_written_over(here, model):
 def test_an_empty_directory_is_taken(here, model):
     (here / "out").mkdir()
     assert bits(convert(model, "out").checkpoint) == bits(open_checkpoint(model))
+
+
+def test_a_link_to_a_directory_stays_a_link(here, model):
+    (here / "real").mkdir()
+    (here / "link").symlink_to("real")
+    convert(model, "link")
+    assert (here / "link").is_symlink()
+    assert bits(open_checkpoint(here / "real")) == bits(open_checkpoint(model))
+
+
+def test_a_place_inside_of_the_source_is_refused(here, model, golden):
+    source = here / "source"
+    source.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (source / name).write_bytes((golden / "hf-safetensors" / name).read_bytes())
+    with pytest.raises(ConfigError, match="lies inside of what is converted, source; name a place outside"):
+        convert("source", "source/out")
+    assert sorted(path.name for path in source.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_place_where_nothing_can_be_made_is_named(here, model):
+    (here / "story.txt").write_text("once", "utf-8")
+    with pytest.raises(ConfigError, match=r"story\.txt/out: cannot be made there: Not a directory; name another place"):
+        convert(model, "story.txt/out")
 
 
 def test_too_little_room_is_noticed_before_anything_is_written(here, tiny_checkpoint, monkeypatch):

@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 from dataclasses import fields, replace
 
 import numpy as np
@@ -43,6 +44,19 @@ def planned(here, model):
 
 
 # --- a run ---
+
+
+def test_what_another_program_has_trained_is_not_mixed_with(here, model, shared):
+    old = here / "checkpoint" / "run1"
+    shutil.copytree(shared / "fixtures" / "gpt2simple" / "checkpoint" / "run1", old)
+    before = sorted(path.name for path in old.iterdir())
+    with pytest.raises(
+        ConfigError, match=r"run1: a run of another program; .*--model checkpoint/run1 --run-name ANOTHER"
+    ):
+        finetune(["text.txt"], model, training=ONE_STEP)
+    assert sorted(path.name for path in old.iterdir() if path.name != "lock") == before
+    outcome = finetune(["text.txt"], old, training=ONE_STEP, run_name="new")
+    assert outcome.step == 1
 
 
 def test_a_run_learns(here, model):
@@ -351,6 +365,6 @@ def test_a_loss_that_is_no_number_ends_training_names_the_step_and_leaves_the_sn
     assert finetune(["text.txt"], model, training=replace(SHORT, steps=30)).new_steps == 10
 
 
-def test_a_known_model_that_is_not_here_is_answered_with_where_to_put_it(here):
-    with pytest.raises(ModelNotFound, match=r"models/124M"):
+def test_a_known_model_that_is_not_here_is_answered_with_how_to_get_it(here):
+    with pytest.raises(ModelNotFound, match="get it with: gpt2 download 124M"):
         finetune(["text.txt"], "124M", training=SHORT)

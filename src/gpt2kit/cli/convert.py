@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from gpt2kit.checkpoint import FloatType
 from gpt2kit.cli.options import size_in_bytes
 from gpt2kit.errors import ConfigError
 
@@ -28,10 +27,10 @@ class Convert:
     """SRC: a known name (124M), a directory, a file, or a run (run1, run1@2000); DST: a new directory."""
     to: Annotated[str, arg(metavar="safetensors|bin|h5|openai")] = "safetensors"
     """The format to write."""
-    dtype: FloatType | None = None
-    """How to store the weights; they stay what they are if not given."""
+    dtype: Literal["unchanged", "float32", "float16", "bfloat16"] = "unchanged"
+    """How to store the weights. Unchanged, they become float32 where the format holds nothing else."""
     shard_size: Annotated[str | None, arg(metavar="SIZE")] = None
-    """Write several files of at most so much, such as 2GB or 500MB (safetensors and bin)."""
+    """Write several files of at most so much, such as 2GB; a larger tensor has one alone (safetensors and bin)."""
     step: int | None = None
     """Which step of a run that holds several; the newest if not given."""
     list: FlagCreatePairsOff[bool] = False
@@ -42,7 +41,9 @@ class Convert:
         if self.list:
             return _print_formats()
         if len(self.places) != 2:
-            raise ConfigError(f"expected SRC and DST, got {len(self.places)} places; example: gpt2 convert 124M out")
+            raise ConfigError(
+                f"expected two places, SRC and DST, got {len(self.places)}; example: gpt2 convert 124M out"
+            )
         from gpt2kit.cli.terminal import drawing
         from gpt2kit.jobs.convert import convert
 
@@ -52,7 +53,7 @@ class Convert:
                 source,
                 destination,
                 to=self.to,
-                dtype=self.dtype,
+                dtype=None if self.dtype == "unchanged" else self.dtype,
                 shard_bytes=None if self.shard_size is None else size_in_bytes(self.shard_size),
                 step=self.step,
                 report=report,
@@ -89,5 +90,8 @@ def _print_conversion(conversion: Conversion, destination: Path) -> None:
             f"read again: values differ by at most {difference.largest:.3g}; over a probe, both find the same token "
             f"likeliest at {conversion.equal_argmax:.1%} of the positions"
         )
-    if not checkpoint.tokenizer_files:
-        print(f"no vocabulary came along, for there was none; put vocab.json and merges.txt into {destination}")
+    if checkpoint.tokenizer_files:
+        print(f"to write with it: gpt2 generate --model {destination}")
+    else:
+        names = "encoder.json and vocab.bpe" if conversion.format == "openai" else "vocab.json and merges.txt"
+        print(f"no vocabulary came along, for there was none; put {names} into {destination}")

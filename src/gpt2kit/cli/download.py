@@ -23,7 +23,8 @@ class Download:
     """
 
     names: Annotated[tuple[str, ...], Positional, arg(metavar="NAME...", help_behavior_hint="")]
-    """124M, 355M, 774M, 1558M, gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2, an old name, or hf:owner/name."""
+    """124M, 355M, 774M, 1558M (once 117M, 345M, 762M, 1.5B), gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2, or any
+    hf:owner/name."""
     source: Literal["auto", "openai", "huggingface"] = "auto"
     """auto takes OpenAI's store for OpenAI's names (124M, 117M), and the hub for all others."""
     endpoint: Annotated[str | None, arg(metavar="URL")] = None
@@ -50,9 +51,7 @@ class Download:
                     got = carry_out(order, report)
                 what = f"{got.files} files, {got.size_bytes / 1e6:,.1f} MB"
                 print(
-                    f"{got.folder}: {what}, verified"
-                    if got.new
-                    else f"{got.folder}: {what}, all there; nothing fetched"
+                    f"{got.folder}: {what}, checked" if got.new else f"{got.folder}: {what}, all there; nothing fetched"
                 )
         except KeyboardInterrupt:
             print("\nstopped; the same command goes on from here", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,21 +50,26 @@ class Inspect:
 
         with drawing() as report:
             difference = compare(a, b, report)
-        print(f"A {a.origin}\nB {b.origin}")
+        print(f"A {_place(a)}\nB {_place(b)}")
         for line in _difference_lines(difference, every=self.tensors):
             print(line)
         return 0 if difference.nothing else 1
+
+
+def _place(checkpoint: Checkpoint) -> str:
+    return checkpoint.origin + ("" if checkpoint.step is None else f", step {checkpoint.step:,}")
 
 
 def _print_checkpoint(checkpoint: Checkpoint) -> None:
     from gpt2kit.formats.registry import detect
 
     size_bytes = sum(len(content) for content in checkpoint.tokenizer_files.values())
-    print(f"origin       {checkpoint.origin}" + ("" if checkpoint.step is None else f", step {checkpoint.step:,}"))
+    print(f"origin       {_place(checkpoint)}")
     print(f"format       {detect(Path(checkpoint.origin)).name}")
     print(f"parameters   {checkpoint.parameter_count():,} in {len(checkpoint.tensors)} tensors")
     print(f"stored as    {', '.join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))}")
-    print(f"tokenizer    {', '.join(checkpoint.tokenizer_files) or 'none'} ({size_bytes:,} bytes)")
+    files = ", ".join(checkpoint.tokenizer_files)
+    print(f"tokenizer    {f'{files} ({size_bytes:,} bytes)' if files else 'none'}")
     for field in fields(checkpoint.config):
         print(f"{field.name:<26} {getattr(checkpoint.config, field.name)}")
 
@@ -83,16 +89,21 @@ def _print_tensors(checkpoint: Checkpoint) -> None:
 def _difference_lines(difference: Difference, every: bool) -> list[str]:
     lines = [f"{name}: A {ours}, B {theirs}" for name, (ours, theirs) in difference.settings.items()]
     lines += [f"vocabulary: {difference.vocabulary}"] if difference.vocabulary else []
-    lines += [f"only in A: {', '.join(difference.only_a)}"] if difference.only_a else []
-    lines += [f"only in B: {', '.join(difference.only_b)}"] if difference.only_b else []
-    lines += [f"{name}: A {ours}, B {theirs}" for name, (ours, theirs) in difference.reshaped.items()]
+    tensors = [f"only in A: {name}" for name in difference.only_a]
+    tensors += [f"only in B: {name}" for name in difference.only_b]
+    tensors += [f"{name:<28}A {ours}, B {theirs}" for name, (ours, theirs) in difference.reshaped.items()]
     differing = sorted((t for t in difference.tensors if not t.bit_equal), key=lambda tensor: -tensor.largest)
-    shown = differing if every else differing[:SHOWN_DIFFERENCES]
-    lines += [
-        f"{t.name:<28}" + (f"differs by at most {t.largest:.3g}" if t.largest else "equal values, another type or zero")
-        for t in shown
-    ]
-    hidden = len(differing) - len(shown)
-    lines += [f"and {hidden} more tensors; --tensors lists them"] if hidden else []
-    equal = len(difference.tensors) - len(differing)
-    return [*lines, f"{equal} of {len(difference.tensors)} tensors that both hold are bit-equal"]
+    tensors += [f"{tensor.name:<28}{_how_far(tensor.largest)}" for tensor in differing]
+    lines += tensors if every else tensors[:SHOWN_DIFFERENCES]
+    hidden = 0 if every else len(tensors) - SHOWN_DIFFERENCES
+    lines += [f"and {hidden} more tensors; --tensors lists them"] if hidden > 0 else []
+    equal, both = len(difference.tensors) - len(differing), len(difference.tensors)
+    return [*lines, f"{equal} of {both} tensors that both hold in one shape are bit-equal"]
+
+
+def _how_far(largest: float) -> str:
+    if largest == 0:
+        return "equal values, in another type or with another sign of zero"
+    return (
+        f"differs by at most {largest:.3g}" if isfinite(largest) else "one has NaN or infinity where the other has not"
+    )

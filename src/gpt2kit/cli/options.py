@@ -10,7 +10,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from gpt2kit.errors import ConfigError
 
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def _from_words(words: list[str]) -> bool:
@@ -56,8 +56,8 @@ def require_utf8(text: str, name: str) -> None:
 
 
 def size_in_bytes(text: str) -> int:
-    """What "2GB", "500 MB" or "1.5GiB" means; a bare number is bytes. Raises ConfigError."""
+    """What "2GB", "500 MB" or "1.5GiB" means, in bytes. Raises ConfigError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text, re.IGNORECASE | re.ASCII)
     if not match or match[2].upper() not in UNITS:
-        raise ConfigError(f"no size: {text!r:.40}; expected a number with B, KB, MB or GB, such as 500MB")
+        raise ConfigError(f"no size: {text!r:.40}; expected a number with KB, MB, GB, KiB, MiB or GiB, such as 500MB")
     return int(float(match[1]) * UNITS[match[2].upper()])

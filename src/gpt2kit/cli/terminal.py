@@ -82,7 +82,7 @@ class _Clock:
         parts = [f"{progress.task} {_amount(progress)}"]
         parts += [SHOWN[name].format(value) for name, value in progress.values.items() if name in SHOWN]
         gained = progress.done - from_done
-        if progress.total and gained and progress.done < progress.total:
+        if progress.total and gained and progress.done < progress.total and progress.unit != "second":
             parts.append(f"ETA {_clock_face((now - began) / gained * (progress.total - progress.done))}")
         return "  ".join(parts)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from gpt2kit.errors import DiskFull, Gpt2kitError, RunLocked
+from gpt2kit.errors import ConfigError, DiskFull, Gpt2kitError, RunLocked
 
 LOCK = "lock"
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -21,11 +21,15 @@ def working_beside(target: Path) -> Iterator[Path]:
     """The directory .NAME.partial, for this process alone. Ends empty where the block ends, or a user's error ends it.
 
     Raises:
+        ConfigError: nothing can be made there.
         RunLocked: another process works there.
         DiskFull: nothing is left of what was written.
     """
     place = target.with_name(f".{target.name}.partial")
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be made there: {error.strerror}; name another place") from None
     lock = FileLock(place / LOCK, timeout=0)
     try:
         lock.acquire()

@@ -3,8 +3,7 @@
 config.json, what counts here: vocab_size, n_positions (older files: n_ctx), n_embd, n_layer, n_head, n_inner (null is
     4 * n_embd), activation_function, layer_norm_epsilon, tie_word_embeddings, scale_attn_weights,
     scale_attn_by_inverse_layer_idx. Missing ones take GPT-2's values.
-Tensor names may carry the prefix "transformer."; h.N.attn.bias and h.N.attn.masked_bias are causal masks, not weights.
-The oldest files end names in .w, .g and .b, and call the head lm_head.decoder.
+The names of tensors are those of PyTorch's modules (state_dict.py).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +19,17 @@ from gpt2kit.checkpoint import TOKENIZER_FILES, Checkpoint, LazyTensor, check_te
 from gpt2kit.config.limits import require
 from gpt2kit.config.model import Activation, ModelConfig
 from gpt2kit.errors import ConfigError, FormatError
+from gpt2kit.formats import keras_names
 from gpt2kit.formats.safetensors_file import is_safetensors, open_tensors, write_tensors
 from gpt2kit.formats.shapes import config_from_shapes
 from gpt2kit.formats.shards import open_shards, write_shards
+from gpt2kit.formats.state_dict import HEAD, canonical, settle_head, stored_tensors
 from gpt2kit.json_object import read_object, read_small
 from gpt2kit.progress import Report
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary, vocabulary_files
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
-OLDEST = re.compile(r"\.([wgb])$")  # the first files named parameters as TensorFlow did
+SHARD = re.compile(r".*-\d{5}-of-(?!00001)\d{5}\.\w+")
 ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
@@ -57,30 +56,27 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
         model_dir: where config.json and the tokenizer files are, if not beside the weights.
     """
     home = model_dir or (path.parent if path.is_file() else path)
-    return checkpoint_of(_open_weights(path), home, path, step)
+    found = _open_weights(path)
+    # TensorFlow's models can be saved as safetensors too.
+    tensors = keras_names.canonical(found, path) if keras_names.are_keras_names(found) else canonical(found, path)
+    return checkpoint_of(tensors, home, path, step)
 
 
-def checkpoint_of(found: Mapping[str, LazyTensor], home: Path, path: Path, step: int | None) -> Checkpoint:
-    """The checkpoint of the stored tensors `found` at `path`, with the settings and the tokenizer files in `home`."""
-    if (home / CONFIG).is_file():
-        config = read_config(home / CONFIG)
+def checkpoint_of(
+    tensors: Mapping[str, LazyTensor], home: Path, path: Path, step: int | None, config_name: str = CONFIG
+) -> Checkpoint:
+    """The checkpoint of canonical `tensors` found at `path`, with the settings and the tokenizer files in `home`."""
+    if path.is_file() and SHARD.fullmatch(path.name):
+        raise FormatError(path, None, "one of several shards; name the directory that holds them all")
+    if (home / config_name).is_file():
+        config = read_config(home / config_name)
     else:
-        config = config_from_shapes(canonical(found), path, CONFIG)
-    tensors = canonical(found, tied=config.tied_head)
+        without_head = {name: tensor for name, tensor in tensors.items() if name != HEAD}
+        config = config_from_shapes(without_head, path, config_name)
+    config, tensors = settle_head(config, tensors, path)
     checkpoint = Checkpoint(config, tensors, read_tokenizer_files(home), str(path), step)
     check_tensors(checkpoint)
     return checkpoint
-
-
-def canonical(found: Mapping[str, LazyTensor], *, tied: bool = True) -> dict[str, LazyTensor]:
-    """Stored tensors by canonical name, less causal masks and, where it is tied, the head."""
-    tensors = {}
-    for stored_name, tensor in found.items():
-        name = stored_name.removeprefix("transformer.").replace("lm_head.decoder.", "lm_head.")
-        name = OLDEST.sub(lambda match: f".{'bias' if match[1] == 'b' else 'weight'}", name)
-        if not MASK.fullmatch(name) and not (tied and name == "lm_head.weight"):
-            tensors[name] = replace(tensor, name=name)
-    return tensors
 
 
 def read_tokenizer_files(directory: Path) -> dict[str, bytes]:
@@ -100,18 +96,14 @@ def write_surroundings(checkpoint: Checkpoint, path: Path) -> None:
     files = {name: text for name, text in checkpoint.tokenizer_files.items() if name not in OPENAI_NAMES}
     end_id = None
     if holds_vocabulary(checkpoint.tokenizer_files):
-        files |= dict(zip(PAIR, vocabulary_files(checkpoint.tokenizer_files, checkpoint.origin), strict=True))
+        if not set(PAIR) <= set(files):
+            files |= dict(zip(PAIR, vocabulary_files(checkpoint.tokenizer_files, checkpoint.origin), strict=True))
         end_id = read_vocabulary(files, checkpoint.origin).end_id
     for name, content in files.items():
         replace_bytes(path / name, content)
     first_dtype = next(iter(checkpoint.tensors.values())).dtype
     config = json.dumps(config_json(checkpoint.config, end_id, first_dtype), indent=2) + "\n"
     replace_bytes(path / CONFIG, config.encode())
-
-
-def stored_tensors(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Canonical tensors under the names that transformers' GPT2LMHeadModel saves."""
-    return {name if name == "lm_head.weight" else f"transformer.{name}": t for name, t in tensors.items()}
 
 
 def config_json(config: ModelConfig, end_id: int | None, dtype: str) -> dict[str, Any]:
@@ -150,6 +142,8 @@ def read_config(path: Path) -> ModelConfig:
         ) from None
     if stored.get("model_type", "gpt2") != "gpt2":
         raise FormatError(path, None, f"describes a {stored['model_type']!r} model; expected 'gpt2'")
+    if stored.get("quantization_config"):
+        raise FormatError(path, None, "the weights are quantised; save the model in full precision first")
     if stored.get("add_cross_attention"):
         raise FormatError(path, None, "add_cross_attention is true: an encoder-decoder, not a GPT-2")
     activation = stored.get("activation_function", "gelu_new")

@@ -2,19 +2,14 @@
 
 tf_model.h5, as transformers 4.38 writes it:
     attributes backend, keras_version, layer_names = ["transformer"]
-    group transformer, attribute weight_names: the paths of its datasets, tfgpt2lm_head_model/transformer/ and
-        wte/embeddings:0 (until about 4.20 wte/weight:0)   wpe/embeddings:0   ln_f/gamma:0, beta:0
-        h_._N/ln_1/gamma:0, beta:0   h_._N/attn/c_attn/weight:0 [D, 3D], bias:0 [1, 3D]   h_._N/attn/c_proj/...
-        h_._N/ln_2/gamma:0, beta:0   h_._N/mlp/c_fc/...   h_._N/mlp/c_proj/...
+    group transformer, attribute weight_names: the paths of its datasets; keras_names.py knows them
     group top_level_model_weights, empty
     An attribute holds at most 64 KB; more names go on in weight_names0, weight_names1, ...
-The scope before the last "transformer/" differs between classes and versions, and shards have none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +22,12 @@ from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import FormatError
 from gpt2kit.formats.h5_file import SIGNATURE, open_tensors, require_h5py
 from gpt2kit.formats.huggingface import checkpoint_of, write_surroundings
+from gpt2kit.formats.keras_names import canonical, keras_name
 from gpt2kit.formats.shards import read_shard_index
 from gpt2kit.formats.sparse_file import SparseFile
 from gpt2kit.progress import Progress, Report
 
 WEIGHTS, INDEX = "tf_model.h5", "tf_model.h5.index.json"
-OURS = {"embeddings": "weight", "weight": "weight", "gamma": "weight", "beta": "bias", "bias": "bias"}
-SCOPE = "tfgpt2lm_head_model/transformer"
 KERAS_VERSION = "2.15.0"
 NAMES_AN_ATTRIBUTE = 4000  # a name takes 16 bytes there, its text lies elsewhere
 
@@ -57,22 +51,11 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
     home = model_dir or (path.parent if path.is_file() else path)
     tensors: dict[str, LazyTensor] = {}
     for file in _weight_files(path):
-        found = canonical(file, open_tensors(file))
+        found = canonical(open_tensors(file), file)
         if twice := sorted(set(tensors) & set(found)):
             raise FormatError(file, None, f"holds {twice[0]}, which another shard holds as well")
         tensors |= found
     return checkpoint_of(tensors, home, path, step)
-
-
-def canonical(file: Path, datasets: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """The datasets of one `file` by canonical name, biases without Keras's extra dimension."""
-    tensors: dict[str, LazyTensor] = {}
-    for dataset, tensor in datasets.items():
-        name = _canonical_name(file, dataset)
-        if name in tensors:
-            raise FormatError(file, None, f"{dataset!r:.200} is a second {name}")
-        tensors[name] = _flat(replace(tensor, name=name))
-    return tensors
 
 
 def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
@@ -96,19 +79,6 @@ def _weight_files(path: Path) -> list[Path]:
     raise FormatError(path, None, f"holds no weights; expected {WEIGHTS} or {INDEX}")
 
 
-def _canonical_name(file: Path, dataset: str) -> str:
-    module, _, parameter = dataset.rpartition("transformer/")[2].removesuffix(":0").rpartition("/")
-    if parameter not in OURS or not module:
-        raise FormatError(file, None, f"{dataset!r:.200} is no tensor of a GPT-2 as Keras names them")
-    return f"{module.replace('h_._', 'h.').replace('/', '.')}.{OURS[parameter]}"
-
-
-def _flat(tensor: LazyTensor) -> LazyTensor:
-    if not tensor.name.endswith(".bias") or len(tensor.shape) != 2 or tensor.shape[0] != 1:
-        return tensor
-    return replace(tensor, shape=tensor.shape[1:], load=lambda: tensor.read()[0])
-
-
 def _refuse_what_keras_lacks(config: ModelConfig, origin: str) -> None:
     instead = "; TFGPT2LMHeadModel has no place for that, safetensors has"
     require(config.tied_head, f"{origin}: the head is a matrix of its own{instead}")
@@ -119,7 +89,7 @@ def _refuse_what_keras_lacks(config: ModelConfig, origin: str) -> None:
 def _write_weights(tensors: Mapping[str, LazyTensor], path: Path, report: Report) -> None:
     # libhdf5 crashes on a full disk. So it lays out the file in memory, and the values are written without it.
     layout = SparseFile()
-    offsets = _lay_out(layout, {_keras_name(name): tensor.shape for name, tensor in tensors.items()})
+    offsets = _lay_out(layout, {keras_name(name): tensor.shape for name, tensor in tensors.items()})
     done, total = 0, sum(tensor.size_bytes for tensor in tensors.values())
     with replacing(path) as file:
         layout.copy_to(file)
@@ -159,12 +129,3 @@ def _write_names(group: Any, names: list[str]) -> None:
     parts = [names[begin : begin + NAMES_AN_ATTRIBUTE] for begin in range(0, len(names), NAMES_AN_ATTRIBUTE)]
     for number, part in enumerate(parts):
         group.attrs["weight_names" if len(parts) == 1 else f"weight_names{number}"] = part
-
-
-def _keras_name(name: str) -> str:
-    module, _, parameter = name.rpartition(".")
-    if module in {"wte", "wpe"}:
-        parameter = "embeddings"
-    elif module.rpartition(".")[2].startswith("ln_"):
-        parameter = {"weight": "gamma", "bias": "beta"}[parameter]
-    return f"{SCOPE}/{module.replace('.', '/').replace('h/', 'h_._', 1)}/{parameter}:0"

@@ -79,10 +79,19 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
         FormatError, WeightMismatch: the files are damaged, or contradict each other.
     """
     prefix = _bundle(path, step)
-    tensors = _gpt2_tensors(prefix)
+    try:
+        tensors = _gpt2_tensors(prefix)
+    except FormatError as error:
+        others = sorted(
+            number for number in map(_step, _bundles(prefix.parent).values()) if number not in (None, _step(prefix))
+        )
+        if others:
+            error.args = (
+                f"{error}; there are other steps: {', '.join(map(str, others))} (ask for one: RUN@{others[-1]})",
+            )
+        raise
     config, tokenizer_files = _surroundings(prefix, tensors, model_dir)
-    found_step = _step(prefix)
-    checkpoint = Checkpoint(config, tensors, tokenizer_files, str(path), step if found_step is None else found_step)
+    checkpoint = Checkpoint(config, tensors, tokenizer_files, str(path), _step(prefix))
     check_tensors(checkpoint)
     return checkpoint
 
@@ -116,6 +125,8 @@ def _bundle(path: Path, step: int | None) -> Path:
         return _bundle_in(path if path.is_dir() else path.parent, step)
     part = PART.fullmatch(path.name)
     prefix = path.with_name(part[1]) if part else path
+    if step not in (None, _step(prefix)):
+        raise ModelNotFound(f"{path}: not of step {step}")
     if index_path(prefix).is_file():
         return prefix
     _refuse_version_1(prefix)
@@ -132,11 +143,12 @@ def _bundle_in(directory: Path, step: int | None) -> Path:
         raise FormatError(directory / f"{name:.80}.index", None, MISSING_INDEX)
     steps = {prefix: number for prefix in bundles.values() if (number := _step(prefix)) is not None}
     wanted = list(bundles.values())
-    if step is not None and steps:
+    if step is not None:
         wanted = [prefix for prefix in wanted if steps.get(prefix) == step]
         if not wanted:
             known = ", ".join(map(str, sorted(steps.values())))
-            raise ModelNotFound(f"{directory}: no checkpoint of step {step}; there are {known}")
+            there = f"there are {known}" if known else "its checkpoint has no number: ask for it without a step"
+            raise ModelNotFound(f"{directory}: no checkpoint of step {step}; {there}")
     elif newest in bundles:
         return bundles[newest]
     elif len(steps) == len(bundles):

@@ -28,6 +28,7 @@ class Format:
     """Whether one place can hold several steps of a training."""
 
 
+LOOKED_AT = 50  # names in a directory, when something to read is looked for
 HALVES_TOO = ("float32", "float16", "bfloat16")
 # Where a directory holds several, the first is taken.
 FORMATS = (
@@ -76,9 +77,21 @@ def detect(path: Path) -> Format:
     """The format of `path`, by its content. Raises FormatError when no format knows it."""
     if format := recognise(path):
         return format
+    if near := _near(path):
+        raise FormatError(path, None, f"no checkpoint itself, but there is one: name {' or '.join(map(str, near))}")
     known = "; ".join(f"{format.name} ({format.description})" for format in FORMATS)
     inside = f", holding {', '.join(sorted(p.name for p in path.iterdir())[:6]) or 'nothing'}" if path.is_dir() else ""
     raise FormatError(path, None, f"no checkpoint in a known format{inside}; known: {known}")
+
+
+def _near(path: Path) -> list[Path]:
+    """Up to three places beside or below `path` that a format knows."""
+    if not path.is_dir():
+        return [path.parent] if path.is_file() and recognise(path.parent) else []
+    below = sorted(path.iterdir())[:LOOKED_AT]
+    deeper = [place for folder in below if folder.is_dir() for place in sorted(folder.iterdir())[:LOOKED_AT]]
+    folders = [place for place in deeper if place.is_dir()]
+    return [place for place in (*below, *folders) if place.exists() and recognise(place)][:3]
 
 
 def writable(name: str) -> Format:

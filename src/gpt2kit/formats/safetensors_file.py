@@ -63,7 +63,10 @@ def open_tensors(path: Path) -> dict[str, LazyTensor]:
         (header_bytes,) = struct.unpack("<Q", start)
         if header_bytes > MAX_HEADER_BYTES:
             raise FormatError(
-                path, 0, f"claims a header of {header_bytes} bytes; at most {MAX_HEADER_BYTES} are allowed"
+                path,
+                0,
+                f"claims a header of {header_bytes} bytes; at most {MAX_HEADER_BYTES} are allowed; it starts with "
+                f"{start!r}" + ("; fetch the file itself: git lfs pull" if start == b"version " else ""),
             )
         if 8 + header_bytes > size:
             raise TruncatedFile(path, 0, f"claims a header of {header_bytes} bytes, but the file has {size}")

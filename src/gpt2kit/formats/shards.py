@@ -29,7 +29,9 @@ def read_shard_index(index: Path) -> dict[str, set[str]]:
     for tensor, shard in placed.items():
         # A name that leads elsewhere is an attack, not a shard.
         if shard not in beside:
-            raise FormatError(index, None, f"names the shard {shard!r:.80}; expected a file in the same directory")
+            raise FormatError(
+                index, None, f"names the shard {shard!r:.80}, missing; expected a file in the same directory: fetch it"
+            )
         shards.setdefault(shard, set()).add(tensor)
     return shards
 

@@ -2,8 +2,8 @@
 
 config.json, tokenizer files, names of tensors and the index of shards are those of `huggingface`; the file is that of
 `torch_file`. Kept by the first releases, and read here: config and vocabulary called gpt2-config.json, gpt2-vocab.json
-and gpt2-merges.txt, weights called gpt2-pytorch_model.bin. Trainers that keep their state beside the weights file them
-under "state_dict" or "model_state_dict". Causal masks are not written: no reader of these files misses them.
+and gpt2-merges.txt, weights called gpt2-pytorch_model.bin. Trainers that keep their state beside the weights file these
+under some name ("state_dict", "model"). Causal masks are not written: no reader of these files misses them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gpt2kit.checkpoint import Checkpoint, LazyTensor, check_tensors
+from gpt2kit.checkpoint import Checkpoint, LazyTensor
 from gpt2kit.errors import ConfigError, FormatError
-from gpt2kit.formats.huggingface import (
-    CONFIG,
-    canonical,
-    read_config,
-    read_tokenizer_files,
-    stored_tensors,
-    write_surroundings,
-)
-from gpt2kit.formats.shapes import config_from_shapes
+from gpt2kit.formats.huggingface import CONFIG, checkpoint_of, write_surroundings
 from gpt2kit.formats.shards import open_shards, write_shards
+from gpt2kit.formats.state_dict import canonical, holds_weights, stored_tensors
 from gpt2kit.formats.torch_file import is_torch_file, named_tensors, read_object, write_tensors
 from gpt2kit.formats.torch_pickle import STORAGE_OF
 from gpt2kit.json_object import read_small
@@ -31,7 +24,6 @@ from gpt2kit.progress import Report
 WEIGHTS, INDEX, FIRST_WEIGHTS = "pytorch_model.bin", "pytorch_model.bin.index.json", "gpt2-pytorch_model.bin"
 FIRST_CONFIG = "gpt2-config.json"
 FIRST_TOKENIZER = {"gpt2-vocab.json": "vocab.json", "gpt2-merges.txt": "merges.txt"}
-NESTED = ("state_dict", "model_state_dict")
 NANOGPT = {"model", "model_args"}
 
 
@@ -48,13 +40,9 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
     Without a config.json the shapes tell, and a warning says what was guessed.
     """
     home = model_dir or (path.parent if path.is_file() else path)
-    found = _open_weights(path)
-    settings = next((home / name for name in (CONFIG, FIRST_CONFIG) if (home / name).is_file()), None)
-    config = read_config(settings) if settings else config_from_shapes(canonical(found), path, CONFIG)
-    tensors = canonical(found, tied=config.tied_head)
-    checkpoint = Checkpoint(config, tensors, _tokenizer_files(home), str(path), step)
-    check_tensors(checkpoint)
-    return checkpoint
+    config = FIRST_CONFIG if (home / FIRST_CONFIG).is_file() and not (home / CONFIG).is_file() else CONFIG
+    checkpoint = checkpoint_of(canonical(_open_weights(path), path), home, path, step, config)
+    return replace(checkpoint, tokenizer_files={**_first_tokenizer_files(home), **checkpoint.tokenizer_files})
 
 
 def write(checkpoint: Checkpoint, path: Path, report: Report, *, shard_bytes: int | None = None) -> None:
@@ -92,10 +80,11 @@ def _open_file(path: Path) -> dict[str, LazyTensor]:
     if isinstance(found, dict):
         if found.keys() >= NANOGPT:
             raise FormatError(path, None, "a checkpoint of nanoGPT, which cannot be read yet")
-        found = next((found[name] for name in NESTED if isinstance(found.get(name), dict)), found)
+        # Trainers save weights beside an optimizer and counters, each under its own name for them.
+        nested = [inner for inner in found.values() if isinstance(inner, dict) and holds_weights(inner)]
+        found = nested[0] if len(nested) == 1 and not holds_weights(found) else found
     return named_tensors(found, path)
 
 
-def _tokenizer_files(home: Path) -> dict[str, bytes]:
-    first = {name: read_small(home / old) for old, name in FIRST_TOKENIZER.items() if (home / old).is_file()}
-    return first | read_tokenizer_files(home)
+def _first_tokenizer_files(home: Path) -> dict[str, bytes]:
+    return {name: read_small(home / old) for old, name in FIRST_TOKENIZER.items() if (home / old).is_file()}

@@ -24,7 +24,7 @@ def open_engine(checkpoint: Checkpoint, engine: EngineName, device: DeviceName, 
         if engine == "auto":
             warnings.warn(
                 "torch is missing, so the slow reference engine serves; get it with: pip install 'gpt2kit[train]', "
-                "or choose this by name (engine reference)",
+                "or choose this one by name, --engine reference",
                 stacklevel=2,
             )
         return ReferenceEngine(checkpoint, slots)

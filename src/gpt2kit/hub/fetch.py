@@ -171,7 +171,7 @@ def _checked_start(answer: Answer, wanted: Wanted, told: Promise, promise: Promi
     """The chunks, after a look at the first: nothing is written of what cannot be the file."""
     if promise.size is not None and promise.size > wanted.most_bytes:
         raise DownloadError(
-            f"{wanted.url}: announced are {promise.size:,} bytes; more than {wanted.most_bytes:,} are not taken"
+            f"{wanted.url}: the server has {promise.size:,} bytes; more than {wanted.most_bytes:,} are not taken"
         )
     first = next(answer.chunks, b"")
     if is_web_page(first):
@@ -182,8 +182,8 @@ def _checked_start(answer: Answer, wanted: Wanted, told: Promise, promise: Promi
     for size in (told.size, announced_size(answer)):
         if None not in (size, promise.size) and size != promise.size:
             raise DownloadError(
-                f"{wanted.url}: announced are {size:,} bytes, expected {promise.size:,}: another file than the "
-                "release's. Take another source or mirror (--source, --endpoint)"
+                f"{wanted.url}: the server has {size:,} bytes, expected {promise.size:,}: not the released file. Take "
+                "another source or mirror (--source, --endpoint)"
             )
     return _again(first, answer.chunks)
 

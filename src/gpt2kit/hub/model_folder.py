@@ -165,7 +165,7 @@ class ModelFolder:
             remedy = "check the name, or take another mirror (--endpoint)"
         else:
             remedy = "take the model from the hub: --source huggingface, or a mirror of OpenAI's store: --endpoint"
-        raise DownloadError(f"{refused}: no file {file!r} of {order.name} for us there; {remedy}")
+        raise DownloadError(f"{refused}: {order.name} has no {file} there, or it is not for everybody; {remedy}")
 
 
 def _shards(index: Path) -> list[str]:

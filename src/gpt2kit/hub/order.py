@@ -91,7 +91,8 @@ def _repository(name: str, catalogue: Sequence[KnownModel]) -> str:
     elif REPOSITORY.fullmatch(f"hf:{name}") and "/" in name:
         hint = f"for a repository of the hub write hf:{name}"
     else:
-        hint = f"known are {', '.join(model.name for model in catalogue)}; any repository of the hub is hf:owner/name"
+        known = dict.fromkeys(name for model in catalogue for name in model.names()[:2])
+        hint = f"known are {', '.join(known)}; any repository of the hub is hf:owner/name"
     raise ModelNotFound(f"no model is called {name!r}: {hint}")
 
 

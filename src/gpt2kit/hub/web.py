@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,6 +117,8 @@ class Web:
         try:
             yield
         except exceptions.SSLError as error:
+            if isinstance(_root(error), ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
+                raise MayPass(f"the connection to {host} broke") from None
             raise DownloadError(
                 f"{shown}: the certificate of {host} is not accepted: {_root(error)}; where the network reads along, "
                 "put its certificate into REQUESTS_CA_BUNDLE"
@@ -133,8 +136,8 @@ class Web:
             if not self._answered and isinstance(root, socket.gaierror | ConnectionRefusedError):
                 found = "is not known" if isinstance(root, socket.gaierror) else "takes no connection"
                 raise DownloadError(
-                    f"{shown}: the host {host} {found}; is there a network? A mirror goes into --endpoint (of the hub "
-                    "also HF_ENDPOINT), a proxy into HTTPS_PROXY"
+                    f"{shown}: the host {host} {found}; is there a network? A proxy goes into HTTPS_PROXY, a mirror "
+                    "into --endpoint; the hub has the models too: --source huggingface, its mirror in HF_ENDPOINT"
                 ) from None
             raise MayPass(f"the connection to {host} broke") from None
         except (exceptions.ChunkedEncodingError, exceptions.ContentDecodingError, http.client.HTTPException):

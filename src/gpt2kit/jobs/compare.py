@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpt2kit.checkpoint import CHUNK, Checkpoint, LazyTensor
 from gpt2kit.progress import Progress, Report, silent
+from gpt2kit.resolve import open_checkpoint
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
 
 
@@ -36,7 +38,7 @@ class Difference:
     only_b: tuple[str, ...]
     reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
     """Tensors of the same name and another shape."""
-    tensors: tuple[TensorDifference, ...]
+    tensors: tuple[TensorDifference, ...] = field(repr=False)
     """Every tensor that both hold, equal ones included."""
 
     @property
@@ -56,12 +58,15 @@ class Difference:
         return max((tensor.largest for tensor in self.tensors), default=0.0)
 
 
-def compare(a: Checkpoint, b: Checkpoint, report: Report = silent) -> Difference:
-    """Read both checkpoints once, a piece of a tensor at a time."""
+def compare(
+    a: str | Path | Checkpoint, b: str | Path | Checkpoint, report: Report = silent, task: str = "compare"
+) -> Difference:
+    """Read two checkpoints once, a piece of a tensor at a time; what is not open yet, `open_checkpoint` opens."""
+    a, b = (model if isinstance(model, Checkpoint) else open_checkpoint(model) for model in (a, b))
     settings = {
-        field.name: (ours, theirs)
-        for field in fields(a.config)
-        if (ours := getattr(a.config, field.name)) != (theirs := getattr(b.config, field.name))
+        setting.name: (ours, theirs)
+        for setting in fields(a.config)
+        if (ours := getattr(a.config, setting.name)) != (theirs := getattr(b.config, setting.name))
     }
     both = [name for name in a.tensors if name in b.tensors]
     alike = [name for name in both if a.tensors[name].shape == b.tensors[name].shape]
@@ -69,7 +74,7 @@ def compare(a: Checkpoint, b: Checkpoint, report: Report = silent) -> Difference
     for name in alike:
         tensors.append(compare_tensors(a.tensors[name], b.tensors[name]))
         done += a.tensors[name].size_bytes
-        report(Progress("compare", done, total, "byte"))
+        report(Progress(task, done, total, "byte"))
     return Difference(
         settings,
         _vocabulary_difference(a, b),

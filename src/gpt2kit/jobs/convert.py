@@ -61,7 +61,7 @@ def convert(
 
     Args:
         source: what `open_checkpoint` takes: a path, a run, a known name; or a checkpoint that is open already.
-        destination: a directory that does not exist, or is empty.
+        destination: a directory that does not exist, or is empty; not inside of `source`.
         to: the name of a format that can be written: "safetensors", "bin", "openai" or "h5".
         dtype: how to store the weights; None keeps what they are, or what the format can hold.
         shard_bytes: the most that one file of weights may hold; None writes one file.
@@ -75,13 +75,14 @@ def convert(
         ModelNotFound, FormatError, WeightMismatch: `source` cannot be read.
         RunLocked: another process is writing `destination`.
     """
-    destination, format = Path(destination), writable(to)
+    # A link to a directory stays a link, and what it leads to is written.
+    destination, format = Path(destination).resolve(), writable(to)
     require(shard_bytes is None or shard_bytes > 0, f"a shard must hold 1 byte or more, got {shard_bytes}")
-    require(
-        shard_bytes is None or format.shards, f"{to} is written to one file, or not in shards; leave their size out"
-    )
+    require(shard_bytes is None or format.shards, f"{to} is not written in shards; leave their size out")
     if not isinstance(source, Checkpoint):
         source = open_checkpoint(source, step=step, models=models, runs=runs)
+    if Path(source.origin).is_dir() and Path(source.origin).resolve() in destination.parents:
+        raise ConfigError(f"{destination}: lies inside of what is converted, {source.origin}; name a place outside")
     wanted = _as_stored(source, format, dtype)
     if is_taken(destination):
         raise ConfigError(f"{destination}: holds something already; name a new directory, or empty it first")
@@ -130,7 +131,7 @@ def _compared(
             found.origin, None, "does not read back as it was written; the disk may be faulty, nothing was kept"
         )
     converted = any(tensor.dtype != found.tensors[name].dtype for name, tensor in source.tensors.items())
-    difference = compare(source, found, report) if converted else against_wanted
+    difference = compare(source, found, report, "compare with the source") if converted else against_wanted
     return difference, _share_of_equal_argmax(source, found) if difference.largest else None
 
 

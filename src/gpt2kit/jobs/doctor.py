@@ -17,6 +17,9 @@ EXTRAS = {  # package: (extra, what it is for)
     "torch": ("train", "training, the torch engine, GPUs"),
     "matplotlib": ("train", "the picture of a run's loss"),
     "tokenizers": ("tokenizers", "learning a vocabulary"),
+    "h5py": ("h5", "tf_model.h5"),
+    "pyarrow": ("data", "Parquet"),
+    "zstandard": ("data", ".zst"),
 }
 LOW_DISK_BYTES = 5 * 10**9  # a 124M run with three snapshots and their optimizer states takes 4.5 GB
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt2kit.errors import DownloadError, FormatError
+from gpt2kit.errors import DownloadError, FormatError, WeightMismatch
 from gpt2kit.formats.registry import detect
 from gpt2kit.hub.catalogue import KNOWN_MODELS, KnownModel
 from gpt2kit.hub.manifest import is_complete, read_entries, write_manifest
@@ -15,6 +14,7 @@ from gpt2kit.hub.model_folder import ModelFolder, reserved
 from gpt2kit.hub.order import Order, Source, place_order
 from gpt2kit.hub.web import Web
 from gpt2kit.progress import Progress, Report, silent
+from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def download(
     source: Source | None = None,
     endpoint: str | None = None,
     models: Path = Path("models"),
-    catalogue: Sequence[KnownModel] = KNOWN_MODELS,
+    catalogue: Sequence[KnownModel] | None = None,
     report: Report = silent,
 ) -> Path:
     """Fetch a model, go on with a download that was broken off, or find that all is there. Returns its directory.
@@ -44,7 +44,7 @@ def download(
         source: "openai" or "huggingface"; by default the one that uses the name, or that the directory came from.
         endpoint: the address of a mirror; for the hub also in the environment, as HF_ENDPOINT.
         models: the directory that gets a directory of this name.
-        catalogue: what is known of the released models.
+        catalogue: what is known of released models; None takes what gpt2kit knows of them.
         report: told how far it is.
 
     Raises:
@@ -54,7 +54,8 @@ def download(
         DiskFull: what has come is kept.
         RunLocked: another process is downloading into the same directory.
     """
-    order = place_order(name, source=source, endpoint=endpoint, models=models, catalogue=catalogue)
+    known = KNOWN_MODELS if catalogue is None else catalogue
+    order = place_order(name, source=source, endpoint=endpoint, models=models, catalogue=known)
     return carry_out(order, report).folder
 
 
@@ -65,23 +66,25 @@ def carry_out(order: Order, report: Report = silent) -> Downloaded:
         with reserved(order.folder), Web(order.base, order.token) as web:
             if not is_complete(order.folder):  # by another process, a moment ago
                 entries = ModelFolder(order, web, report).fill()
-                if order.source == "openai":
-                    _verify_tensors(order, report)
+                _check(order, report)
                 write_manifest(order.folder, order.name, order.source, entries)
     sizes = [entry.promise.size or 0 for entry in read_entries(order.folder).values()]
     return Downloaded(order.folder, len(sizes), sum(sizes), new)
 
 
-def _verify_tensors(order: Order, report: Report) -> None:
-    """Hold every tensor against its checksum in model.ckpt.index."""
+def _check(order: Order, report: Report) -> None:
+    """Open what came as a model; where its files hold checksums, hold every tensor against its own."""
     try:
-        tensors = detect(order.folder).read(order.folder).tensors.values()
-        total, done = sum(4 * math.prod(tensor.shape) for tensor in tensors), 0
+        checkpoint = detect(order.folder).read(order.folder)
+        if holds_vocabulary(checkpoint.tokenizer_files):
+            read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin)
+        tensors = checkpoint.tensors.values() if order.source == "openai" else ()
+        total, done = sum(tensor.size_bytes for tensor in tensors), 0
         for tensor in tensors:
             tensor.read()
-            done += 4 * math.prod(tensor.shape)
+            done += tensor.size_bytes
             report(Progress(f"verify {order.name}", done, total, "byte"))
-    except FormatError as error:
+    except (FormatError, WeightMismatch) as error:
         raise DownloadError(
             f"{error}; the file came damaged, or its neighbours are of another model: remove it and repeat the command"
         ) from None

@@ -20,8 +20,9 @@ from gpt2kit.config.training import TrainingConfig
 from gpt2kit.data.batches import Corpus, hold_out
 from gpt2kit.data.encode import encode_to_shards
 from gpt2kit.data.shards import Shards, is_shards, open_shards
-from gpt2kit.errors import DataError, Gpt2kitError, MissingExtra, ModelNotFound
+from gpt2kit.errors import ConfigError, DataError, Gpt2kitError, MissingExtra, ModelNotFound
 from gpt2kit.formats import huggingface
+from gpt2kit.formats.registry import recognise
 from gpt2kit.generate.generator import Generator
 from gpt2kit.generate.select import DeviceName
 from gpt2kit.progress import Report, silent
@@ -181,6 +182,7 @@ def _starting_point(run: Run, model: str | Path, restore_from: str) -> _Start:
         for problem in damage:
             warnings.warn(f"{problem}; going on from step {step}", stacklevel=3)
         if step is None:
+            _refuse_old_run(run)
             return _Start(open_checkpoint(model), None)
     elif restore_from == "best":
         step = run.best()
@@ -192,6 +194,15 @@ def _starting_point(run: Run, model: str | Path, restore_from: str) -> _Start:
         return _Start(open_checkpoint(model if restore_from == "fresh" else restore_from), None)
     run.check(step)
     return _Start(open_checkpoint(f"{run.directory}@{step}"), step)
+
+
+def _refuse_old_run(run: Run) -> None:
+    """What another program has trained there is not passed over, nor mixed with."""
+    if recognise(run.directory) and not (run.directory / SETTINGS).exists():
+        raise ConfigError(
+            f"{run.directory}: a run of another program; start from it in a new one: --model {run.directory} "
+            "--run-name ANOTHER"
+        )
 
 
 @contextmanager

@@ -14,8 +14,9 @@ import torch
 
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import WeightMismatch
-from gpt2kit.formats.huggingface import WEIGHTS, stored_tensors
+from gpt2kit.formats.huggingface import WEIGHTS
 from gpt2kit.formats.safetensors_file import open_tensors, write_tensors
+from gpt2kit.formats.state_dict import stored_tensors
 from gpt2kit.model.gpt2 import GPT2
 from gpt2kit.model.weights import canonical_tensors
 from gpt2kit.train.optimizer import Optimizer
