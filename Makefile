@@ -20,7 +20,7 @@ demo: $(DEMO_READY) ## see it work: the small install, then gpt2 demo
 	$(BIN)/gpt2 demo
 
 quick: lint types ## lint, types and the fast tests; under a minute
-	$(BIN)/python -m pytest -q -x -m '$(QUICK)'
+	$(BIN)/python -m pytest -q -x -n 2 -m '$(QUICK)'
 
 test: $(READY) ## every test that this machine can run
 	$(BIN)/python -m pytest -m '$(HERE)'

@@ -9,8 +9,10 @@ import pytest
 
 from gpt2kit.formats import torch_bin
 
-
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:invalid escape sequence")]  # Python's own pickletools says so
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:invalid escape sequence"),
+]  # Python's own pickletools says so
 
 
 @pytest.fixture

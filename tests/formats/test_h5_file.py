@@ -11,6 +11,8 @@ from gpt2kit.errors import FormatError, MissingExtra, TruncatedFile
 from gpt2kit.formats import h5_child, h5_file
 from gpt2kit.formats.h5_file import open_tensors, tensors_of
 
+pytestmark = pytest.mark.slow  # a process for every file
+
 h5py = pytest.importorskip("h5py")
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 

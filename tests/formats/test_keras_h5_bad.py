@@ -9,6 +9,8 @@ import pytest
 from gpt2kit.errors import FormatError, WeightMismatch
 from gpt2kit.formats import keras_h5
 
+pytestmark = pytest.mark.slow  # a process for every file
+
 h5py = pytest.importorskip("h5py")
 
 
