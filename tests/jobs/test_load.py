@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
@@ -29,6 +30,27 @@ def test_a_loaded_model_writes_what_transformers_writes(model, transformers, eng
             "The cat", sampling=SamplingConfig(temperature=0), stop=StopConfig(max_new_tokens=12)
         )
     assert list(found.ids) == expected[0, ids.input_ids.shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("engine", ["reference", "torch"])
+@pytest.mark.parametrize(
+    ("place", "folder"),
+    [
+        ("openai-fullvocab", "openai-fullvocab"),
+        ("nshepperd/checkpoint/run1", "nshepperd"),
+        ("gpt2simple/checkpoint/run1", "gpt2simple"),
+    ],
+)
+def test_an_old_checkpoint_writes_what_its_own_program_wrote(shared, place, folder, engine):
+    stored = np.load(shared / "fixtures" / folder / "expected.npz")
+    prompt, tokens = stored["greedy_prompt"].ravel().tolist(), stored["greedy_tokens"].ravel().tolist()
+    with load(shared / "fixtures" / place, engine=engine) as generator:
+        (found,) = generator.generate(
+            generator.tokenizer.decode(prompt),
+            sampling=SamplingConfig(temperature=0),
+            stop=StopConfig(max_new_tokens=len(tokens) - len(prompt), ignore_end=True),
+        )
+    assert list(found.ids) == tokens[len(prompt) :]
 
 
 def test_auto_is_torch_where_torch_is(model):
