@@ -33,10 +33,14 @@ def test_float16_is_widened_exactly(bits, value):
 
 
 def float32_values():
-    """Every exponent and sign, with the patterns of bits at which rounding turns; infinities and NaN among them."""
+    """Every exponent and sign, with the patterns of bits at which rounding turns; infinities and NaN among them.
+
+    Less the very largest, which a narrower type has no room for.
+    """
     high = np.arange(1 << 16, dtype=np.uint32) << 16
     low = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
-    return (high[:, None] | low).reshape(-1).view(np.float32)
+    values = (high[:, None] | low).reshape(-1).view(np.float32)
+    return values[(np.abs(values) < 3.39e38) | ~np.isfinite(values)]
 
 
 def test_float32_is_rounded_to_bfloat16_as_torch_rounds_it():
@@ -63,9 +67,24 @@ def test_a_matrix_keeps_its_shape_when_it_is_rounded():
         assert stored(values, "float32").stored_as(dtype).read_float32().tolist() == values.tolist()
 
 
-def test_a_value_beyond_float16_is_not_made_infinite():
-    with pytest.raises(ConfigError, match=r"wte\.weight has values beyond float16's 65,504; bfloat16 holds them"):
-        stored(np.array([1, 65520], np.float32), "float32").stored_as("float16").read()
+@pytest.mark.parametrize(
+    ("value", "dtype", "narrower"),
+    [
+        (65520, "float32", "float16"),
+        (3.4e38, "float32", "bfloat16"),
+        (1e300, "float64", "float32"),
+        (1e300, "float64", "float16"),
+        (-1e300, "float64", "bfloat16"),
+    ],
+)
+def test_a_value_beyond_the_narrower_type_is_not_made_infinite(value, dtype, narrower):
+    with pytest.raises(ConfigError, match=rf"wte\.weight has values beyond the range of {narrower}; take a wider type"):
+        stored(np.array([1, value], dtype), dtype).stored_as(narrower).read()
+
+
+def test_float64_is_rounded_once():
+    value = 1 + 2.0**-11 + 2.0**-40  # by way of float32 it would be a tie, and 1
+    assert stored(np.array([value]), "float64").stored_as("float16").read()[0] == np.float16(1 + 2.0**-10)
 
 
 def test_half_precision_is_widened_and_changed_exactly():

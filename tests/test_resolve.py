@@ -129,6 +129,12 @@ def test_a_download_that_was_broken_off_is_told_from_a_model(here):
         open_checkpoint("117M")
 
 
+@pytest.mark.parametrize("ref", ["", "@", " ", "a" * 5000, "run1@" + "9" * 5000, "a\0b", "hf:"])
+def test_what_is_no_name_is_refused(ref):
+    with pytest.raises(ModelNotFound):
+        open_checkpoint(ref)
+
+
 # --- old runs ---
 
 

@@ -54,8 +54,7 @@ class LazyTensor:
         """The values as float32, exact for every stored float type up to that width."""
         values = self.read()
         if self.dtype == "bfloat16":
-            # bfloat16 is the upper half of a float32.
-            return (values.astype(np.uint32) << 16).view(np.float32)
+            return _widened(values)
         return values.astype(np.float32, copy=False)
 
     def stored_as(self, dtype: FloatType) -> LazyTensor:
@@ -63,31 +62,33 @@ class LazyTensor:
         return self if dtype == self.dtype else replace(self, dtype=dtype, load=lambda: self._rounded(dtype))
 
     def _rounded(self, dtype: FloatType) -> np.ndarray:
-        if dtype == "float32":
-            return self.read_float32()
-        rounded = np.empty(self.shape, np.uint16 if dtype == "bfloat16" else np.float16)
+        rounded = np.empty(self.shape, np.uint16 if dtype == "bfloat16" else dtype)
         exact, target = self.read().reshape(-1), rounded.reshape(-1)
         for begin in range(0, exact.size, CHUNK):
             part = slice(begin, begin + CHUNK)
-            values = replace(self, load=lambda part=part: exact[part]).read_float32()  # type: ignore[misc]
-            target[part] = to_bfloat16(values) if dtype == "bfloat16" else _to_float16(self.name, values)
+            values = _widened(exact[part]) if self.dtype == "bfloat16" else exact[part]
+            with np.errstate(over="ignore"):
+                target[part] = to_bfloat16(values) if dtype == "bfloat16" else values.astype(dtype)
+            narrow = _widened(target[part]) if dtype == "bfloat16" else target[part]
+            if np.any(np.isinf(narrow) & np.isfinite(values)):
+                raise ConfigError(f"{self.name} has values beyond the range of {dtype}; take a wider type")
         return rounded
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """float32 rounded to the nearest bfloat16, ties to even, as bits in uint16."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
+    """Floats rounded to the nearest bfloat16, ties to even, as bits in uint16; by way of float32."""
+    values = values.astype(np.float32)
+    bits = values.view(np.uint32)
     nearest = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
     # Rounding could carry a NaN over to infinity; one bit of the fraction keeps it a NaN.
     return np.where(np.isnan(values), (bits >> 16).astype(np.uint16) | 0x40, nearest)
 
 
-def _to_float16(name: str, values: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float16)
-    if np.any(np.isinf(narrow) & np.isfinite(values)):
-        raise ConfigError(f"{name} has values beyond float16's 65,504; bfloat16 holds them")
-    return narrow
+def _widened(bits: np.ndarray) -> np.ndarray:
+    """bfloat16, the upper half of a float32, as float32."""
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class FormatError(Gpt2kitError):
 
     def __init__(self, path: Path | str, offset: int | None, problem: str) -> None:
         super().__init__(f"{path}: {problem}" + ("" if offset is None else f" (at byte {offset})"))
-        self.path, self.offset = path, offset
+        self.path, self.offset, self.problem = path, offset, problem
 
 
 class TruncatedFile(FormatError):

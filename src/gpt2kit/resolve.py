@@ -30,8 +30,10 @@ def open_checkpoint(
         runs: the directory of runs, of those that nshepperd's code and gpt-2-simple left too.
 
     Raises:
-        ModelNotFound: nothing there answers to it.
-        FormatError: the place exists but holds no checkpoint, or not of this step.
+        ModelNotFound: nothing there answers to it, or it has no such step.
+        ConfigError: `ref` and `step` name two steps.
+        FormatError: the place exists but holds no checkpoint, or a damaged one.
+        WeightMismatch: its configuration and its weights contradict each other.
     """
     place, which = _find(str(ref), models, runs)
     if which and step is not None:
@@ -63,8 +65,13 @@ def _open_place(place: Path, which: str) -> Checkpoint:
 
 def _find(ref: str, models: Path, runs: Path) -> tuple[Path, str]:
     """Where `ref` is, and which step of a run it asks for, "" for none."""
-    if Path(ref).exists() or recognise(Path(ref)):
-        return Path(ref), ""
+    try:
+        if ref and (Path(ref).exists() or recognise(Path(ref))):
+            return Path(ref), ""
+    except (OSError, ValueError):  # too long, or with a zero in it
+        ref = ""
+    if not ref.strip("@ "):
+        raise ModelNotFound("that is no name of a model; expected a path, a run or a known name")
     name, _, which = ref.partition("@")
     if which and Path(name).is_dir():
         return Path(name), which
@@ -76,7 +83,10 @@ def _find(ref: str, models: Path, runs: Path) -> tuple[Path, str]:
 
 
 def _open_step(run: Run, which: str) -> Checkpoint:
-    step = {"": run.latest, "latest": run.latest, "best": run.best}.get(which, lambda: _number(which))()
+    if which in ("", "latest"):
+        step = run.latest() or max(run.steps(), default=None)  # a kill may have left the newest without its name
+    else:
+        step = run.best() if which == "best" else _number(which)
     if step is None:
         name = run.directory.name
         raise ModelNotFound(
@@ -89,12 +99,12 @@ def _in_models(ref: str, models: Path) -> Path | None:
     """The directory of this name, of any repository of a hub, or of another name for a known model."""
     known = find(ref)
     names = [ref.removeprefix(HUB), *(known.names() if known else ())]
-    wanted = [name for name in names if known or ref.startswith(HUB) or NAME.fullmatch(name)]
+    wanted = [name for name in names if name and (known or ref.startswith(HUB) or NAME.fullmatch(name))]
     return next((models / name for name in wanted if (models / name).is_dir()), None)
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() and text.isascii() else None
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 19 else None
 
 
 def _explanation(ref: str, models: Path, runs: Path) -> str:

@@ -41,7 +41,7 @@ NAME = re.compile(r"[\w.-]+")
 
 def is_run(directory: Path) -> bool:
     """Whether `directory` is a run of ours with a snapshot; other programs' runs have no steps/."""
-    return (directory / "latest").is_file() and (directory / "steps").is_dir()
+    return bool(Run(directory).steps())
 
 
 class Run:

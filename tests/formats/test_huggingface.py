@@ -233,6 +233,12 @@ def test_a_configuration_of_odd_types_is_refused(directory, content):
         huggingface.read(directory)
 
 
+def test_numbers_beyond_all_bounds_are_refused(directory):
+    change(directory / "config.json", layer_norm_epsilon=10**400)
+    with pytest.raises(FormatError, match=r"config\.json: int too large to convert to float"):
+        huggingface.read(directory)
+
+
 def test_a_missing_configuration_is_named(directory):
     (directory / "config.json").unlink()
     with pytest.raises(FormatError, match=r"config\.json is missing, and the number of heads cannot be guessed"):

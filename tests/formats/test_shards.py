@@ -48,6 +48,12 @@ def test_a_tensor_under_two_names_counts_once(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors"]
 
 
+def test_a_tensor_under_two_names_is_stored_once_however_small_the_shards(tmp_path):
+    tensors = tensors_of(a=9, b=2)
+    write(tmp_path, {"a": tensors["a"], "again": tensors["a"], "b": tensors["b"]}, 8)
+    assert set(load_file(tmp_path / "model-00001-of-00002.safetensors")) == {"a", "again"}
+
+
 def test_the_index_tells_where_each_is_and_how_large_all_are(tmp_path):
     write(tmp_path, tensors_of(a=2, b=2, c=1), 16)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text("utf-8"))
@@ -62,7 +68,7 @@ def test_shards_are_read_as_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "shard", ["../other.safetensors", "/etc/passwd", "sub/x.safetensors", "absent.safetensors", ""]
+    "shard", ["../other.safetensors", "/etc/passwd", "sub", "sub/x.safetensors", "absent.safetensors", ""]
 )
 def test_a_shard_elsewhere_is_not_followed(tmp_path, shard):
     (tmp_path / "sub").mkdir()

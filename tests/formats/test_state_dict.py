@@ -77,12 +77,19 @@ def test_a_head_that_is_the_embedding_is_not_counted_twice(read, stored, tiny_ch
     assert bits(found) == bits(tiny_checkpoint)
 
 
-def test_a_head_of_its_own_counts_whatever_the_configuration_says(read, stored):
-    head = stored["transformer.wte.weight"] + np.float32(0.01)
+@pytest.mark.parametrize("rows", [slice(None), slice(1, 2), slice(319, 320)], ids=["all", "second", "last"])
+def test_a_head_of_its_own_counts_whatever_the_configuration_says(read, stored, rows):
+    head = stored["transformer.wte.weight"].copy()
+    head[rows] += np.float32(0.01)
     with pytest.warns(UserWarning, match="said to be the token embedding, but lm_head.weight holds other values"):
         found = read({**stored, "lm_head.weight": head}, tie_word_embeddings=True)
     assert not found.config.tied_head
     np.testing.assert_array_equal(found.tensors["lm_head.weight"].read(), head)
+
+
+def test_two_tensors_of_one_name_are_refused(read, stored):
+    with pytest.raises(WeightMismatch, match=r"is a second wte\.weight; which of them counts is not told"):
+        read({**stored, "wte.weight": np.zeros_like(stored["transformer.wte.weight"])})
 
 
 def test_tensors_of_another_model_are_told_by_name(read):

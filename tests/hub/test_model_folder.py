@@ -193,6 +193,14 @@ def test_a_private_model_opens_with_a_token_that_the_cdn_does_not_see(hub, fill,
     assert "hf_secret" not in str(hub.cdn.asked)
 
 
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_refusal_of_a_tokenizer_file_is_not_taken_for_its_absence(hub, fill, golden, status):
+    hub.put_folder("some/model", golden / "hf-safetensors")
+    hub.site.always("/some/model/resolve/main/vocab.json", hub.site.says(status))
+    with pytest.raises(DownloadError, match=rf"vocab.json: {status} "):
+        fill("hf:some/model", hub.url)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_closed_door_speaks_of_the_token(hub, fill, monkeypatch, status):
     hub.site.always("/maker/hubonly/resolve/main/config.json", hub.site.says(status))

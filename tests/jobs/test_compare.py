@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +56,11 @@ def test_one_value_is_found_wherever_it_is(place):
     assert compare_tensors(tensor(values), tensor(other)).largest == 0.5
 
 
+def test_values_that_lie_apart_are_compared_too():
+    apart = np.arange(24, dtype=np.float32).reshape(8, 3)[:, 1]
+    assert compare_tensors(tensor(apart), tensor(apart.copy())).bit_equal
+
+
 # --- two checkpoints ---
 
 
@@ -91,6 +97,13 @@ def test_a_vocabulary_in_other_files_is_the_same(golden, shared):
 def test_another_vocabulary_is_told(golden, shared):
     ours, theirs = open_checkpoint(golden / "hf-safetensors"), open_checkpoint(shared / "fixtures" / "openai-fullvocab")
     assert compare(ours, theirs).vocabulary.startswith("320 and 50,257 tokens; ")
+
+
+def test_special_tokens_of_one_alone_are_told(golden):
+    whole = open_checkpoint(golden / "hf-safetensors")
+    added = json.dumps({"Ġthe": json.loads(whole.tokenizer_files["vocab.json"])["Ġthe"]}).encode()
+    other = replace(whole, tokenizer_files={**whole.tokenizer_files, "added_tokens.json": added})
+    assert compare(whole, other).vocabulary == "the same tokens, others of them special"
 
 
 def test_a_vocabulary_that_one_lacks_is_told(golden):

@@ -22,6 +22,7 @@ import numpy as np
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, MissingExtra, TruncatedFile
 from gpt2kit.formats import h5_child
+from gpt2kit.formats.mapped import mapped
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DTYPES = {"<f2": "float16", "<f4": "float32", "<f8": "float64"}
@@ -104,6 +105,6 @@ def _tensor(path: Path, size: int, claim: list[Any]) -> LazyTensor:
     def load() -> np.ndarray:
         if needed == 0:
             return np.empty(shape, storage)
-        return np.memmap(path, storage, mode="r", offset=begin, shape=tuple(shape))
+        return mapped(path, storage, begin, tuple(shape))
 
     return LazyTensor(name, DTYPES[storage], tuple(shape), load)

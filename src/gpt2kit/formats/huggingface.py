@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,12 @@ def write_surroundings(checkpoint: Checkpoint, path: Path) -> None:
     files = {name: text for name, text in checkpoint.tokenizer_files.items() if name not in OPENAI_NAMES}
     end_id = None
     if holds_vocabulary(checkpoint.tokenizer_files):
-        if not set(PAIR) <= set(files):
-            files |= dict(zip(PAIR, vocabulary_files(checkpoint.tokenizer_files, checkpoint.origin), strict=True))
-        end_id = read_vocabulary(files, checkpoint.origin).end_id
+        try:
+            end_id = read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin).end_id
+            if not set(PAIR) <= set(files):
+                files |= dict(zip(PAIR, vocabulary_files(checkpoint.tokenizer_files, checkpoint.origin), strict=True))
+        except FormatError as error:
+            warnings.warn(f"{error}; its files are copied as they are", stacklevel=3)
     for name, content in files.items():
         replace_bytes(path / name, content)
     first_dtype = next(iter(checkpoint.tensors.values())).dtype
@@ -151,7 +155,7 @@ def read_config(path: Path) -> ModelConfig:
         raise FormatError(path, None, f"activation_function is {activation!r}; known are {', '.join(ACTIVATIONS)}")
     try:
         return _converted(stored, ACTIVATIONS[activation])
-    except (ConfigError, TypeError, ValueError) as error:
+    except (ConfigError, TypeError, ValueError, OverflowError) as error:
         raise FormatError(path, None, str(error)) from None
 
 

@@ -35,7 +35,7 @@ from gpt2kit.formats.sorted_table import is_table
 from gpt2kit.formats.tensor_bundle import index_path, open_tensors, write_tensors
 from gpt2kit.json_object import read_object
 from gpt2kit.progress import Report
-from gpt2kit.tokenizer.vocabulary import holds_vocabulary, vocabulary_files
+from gpt2kit.tokenizer.vocabulary import END, holds_vocabulary, read_vocabulary, vocabulary_files
 
 POINTER, HPARAMS, BUNDLE = "checkpoint", "hparams.json", "model.ckpt"
 VOCABULARY = ("encoder.json", "vocab.bpe")
@@ -82,14 +82,12 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
     try:
         tensors = _gpt2_tensors(prefix)
     except FormatError as error:
-        others = sorted(
-            number for number in map(_step, _bundles(prefix.parent).values()) if number not in (None, _step(prefix))
-        )
-        if others:
-            error.args = (
-                f"{error}; there are other steps: {', '.join(map(str, others))} (ask for one: RUN@{others[-1]})",
-            )
-        raise
+        numbers = map(_step, _bundles(prefix.parent).values())
+        others = sorted(number for number in numbers if number not in (None, _step(prefix)))
+        if not others:
+            raise
+        steps = f"there are other steps: {', '.join(map(str, others))} (ask for one: RUN@{others[-1]})"
+        raise type(error)(error.path, error.offset, f"{error.problem}; {steps}") from None
     config, tokenizer_files = _surroundings(prefix, tensors, model_dir)
     checkpoint = Checkpoint(config, tensors, tokenizer_files, str(path), _step(prefix))
     check_tensors(checkpoint)
@@ -103,8 +101,7 @@ def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
     """
     config = checkpoint.config
     _require_openais(config)
-    files = checkpoint.tokenizer_files
-    vocabulary = vocabulary_files(files, checkpoint.origin) if holds_vocabulary(files) else ()
+    vocabulary = _openais_vocabulary(checkpoint)
     hparams = json.dumps({theirs: getattr(config, ours) for theirs, ours in FIELDS.items()}, indent=2) + "\n"
     path.mkdir(parents=True, exist_ok=True)
     replace_bytes(path / HPARAMS, hparams.encode())
@@ -114,6 +111,24 @@ def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
     replace_bytes(
         path / POINTER, f'model_checkpoint_path: "{BUNDLE}"\nall_model_checkpoint_paths: "{BUNDLE}"\n'.encode()
     )
+
+
+def _openais_vocabulary(checkpoint: Checkpoint) -> tuple[bytes, ...]:
+    """encoder.json and vocab.bpe, or nothing where there is no such vocabulary."""
+    files, origin = checkpoint.tokenizer_files, checkpoint.origin
+    if not holds_vocabulary(files):
+        if files:
+            warnings.warn(
+                f"{origin}: left behind, for OpenAI's code cannot read them: {', '.join(files)}", stacklevel=3
+            )
+        return ()
+    others = [token for token in read_vocabulary(files, origin).special if token != END]
+    require(
+        not others,
+        f"{origin}: OpenAI's encoder has no special token but {END}, the vocabulary has {', '.join(others)}; "
+        "safetensors and bin keep them",
+    )
+    return vocabulary_files(files, origin)
 
 
 # --- which bundle ---

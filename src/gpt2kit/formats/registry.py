@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,10 +89,19 @@ def _near(path: Path) -> list[Path]:
     """Up to three places beside or below `path` that a format knows."""
     if not path.is_dir():
         return [path.parent] if path.is_file() and recognise(path.parent) else []
-    below = sorted(path.iterdir())[:LOOKED_AT]
-    deeper = [place for folder in below if folder.is_dir() for place in sorted(folder.iterdir())[:LOOKED_AT]]
-    folders = [place for place in deeper if place.is_dir()]
-    return [place for place in (*below, *folders) if place.exists() and recognise(place)][:3]
+    below = _inside(path)
+    folders = [deeper for place in below if place.is_dir() for deeper in _inside(place) if deeper.is_dir()]
+    known = []
+    for place in (*below, *folders):
+        with suppress(OSError):  # not ours to read
+            known += [place] if place.exists() and recognise(place) else []
+    return known[:3]
+
+
+def _inside(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return sorted(folder.iterdir())[:LOOKED_AT]
+    return []
 
 
 def writable(name: str) -> Format:

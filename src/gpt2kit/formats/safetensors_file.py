@@ -20,6 +20,7 @@ import numpy as np
 from gpt2kit.atomic import replacing
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, TruncatedFile
+from gpt2kit.formats.mapped import mapped
 from gpt2kit.json_object import parse_object
 from gpt2kit.progress import Progress, Report, silent
 
@@ -146,4 +147,4 @@ class _Entry:
     def _load(self) -> np.ndarray:
         if self.begin == self.end:
             return np.empty(self.shape, self.storage)
-        return np.memmap(self.path, self.storage, mode="r", offset=self.begin, shape=self.shape)
+        return mapped(self.path, self.storage, self.begin, self.shape)

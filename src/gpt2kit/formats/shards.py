@@ -24,7 +24,7 @@ def read_shard_index(index: Path) -> dict[str, set[str]]:
     placed = read_object(index).get("weight_map")
     if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
         raise FormatError(index, None, "expected a weight_map from tensor names to file names")
-    beside = {path.name for path in index.parent.iterdir()}
+    beside = {path.name for path in index.parent.iterdir() if path.is_file()}
     shards: dict[str, set[str]] = {}
     for tensor, shard in placed.items():
         # A name that leads elsewhere is an attack, not a shard.
@@ -54,7 +54,7 @@ def write_shards(
     report: Report,
     shard_bytes: int | None,
 ) -> None:
-    """Write `tensors` to `path`, or to files of at most `shard_bytes`, but a tensor at the least, and an index."""
+    """Write `tensors` to `path`, or an index and files whose values take at most `shard_bytes`, or are one tensor."""
     groups = list(_grouped(tensors, shard_bytes))
     if len(groups) == 1:
         write_tensors(tensors, path, report)
@@ -71,7 +71,8 @@ def write_shards(
 def _grouped(tensors: Tensors, limit: int | None) -> Iterator[dict[str, LazyTensor]]:
     group: dict[str, LazyTensor] = {}
     for name, tensor in tensors.items():
-        if group and limit is not None and _size({**group, name: tensor}) > limit:
+        twice = any(tensor.load == other.load for other in group.values())  # a tied head takes no room
+        if group and limit is not None and not twice and _size({**group, name: tensor}) > limit:
             yield group
             group = {}
         group[name] = tensor

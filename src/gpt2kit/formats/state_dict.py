@@ -24,7 +24,7 @@ HEAD, EMBEDDING = "lm_head.weight", re.compile(r"(.*\.)?wte\.(weight|w)")
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 OLDEST = re.compile(r"\.([wgb])$")
 SECOND_HEADS, OTHER_HEADS = ("multiple_choice_head.", "v_head."), ("score.", "classifier.", "qa_outputs.")
-COMPARED_ROWS = 16
+COMPARED_ROWS = 256  # at once
 
 
 def holds_weights(names: Iterable[object]) -> bool:
@@ -45,6 +45,8 @@ def canonical(found: Mapping[str, LazyTensor], origin: Path) -> dict[str, LazyTe
             raise WeightMismatch(f"{origin}: {stored_name} is the head of a classifier; expected a language model")
         if name.startswith(SECOND_HEADS):
             left_out.append(stored_name)
+        elif name in tensors:
+            raise WeightMismatch(f"{origin}: {stored_name} is a second {name}; which of them counts is not told")
         elif not MASK.fullmatch(name):
             tensors[name] = replace(tensor, name=name)
     if left_out:
@@ -59,7 +61,7 @@ def settle_head(
     head, embedding = tensors.get(HEAD), tensors.get("wte.weight")
     if head is None or not config.tied_head:
         return config, dict(tensors)
-    if embedding is not None and not _look_equal(head, embedding):
+    if embedding is not None and not _hold_the_same(head, embedding):
         warnings.warn(
             f"{origin}: the head is said to be the token embedding, but {HEAD} holds other values, which count",
             stacklevel=2,
@@ -79,9 +81,9 @@ def _prefix(names: Iterable[str]) -> str:
     return prefixes[0] if len(prefixes) == 1 else "transformer."
 
 
-def _look_equal(a: LazyTensor, b: LazyTensor) -> bool:
-    """Whether some rows, from all over, are the same; a head that was trained apart differs in every row."""
+def _hold_the_same(a: LazyTensor, b: LazyTensor) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    step = max(1, a.shape[0] // COMPARED_ROWS)
-    return a.read()[::step].tobytes() == b.read()[::step].tobytes()
+    rows_a, rows_b = a.read(), b.read()
+    parts = (slice(begin, begin + COMPARED_ROWS) for begin in range(0, a.shape[0], COMPARED_ROWS))
+    return all(rows_a[part].tobytes() == rows_b[part].tobytes() for part in parts)

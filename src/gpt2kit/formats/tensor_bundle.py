@@ -21,6 +21,7 @@ import numpy as np
 from gpt2kit.atomic import replace_bytes, replacing
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, TruncatedFile
+from gpt2kit.formats.mapped import mapped
 from gpt2kit.formats.protobuf import Message, bytes_field, fixed32_field, number_field
 from gpt2kit.formats.sorted_table import masked_crc32c, read_table, table_bytes
 from gpt2kit.progress import Progress, Report
@@ -122,7 +123,7 @@ class _Entry:
     def _mapped(self) -> np.ndarray:
         if self.size == 0:
             return np.frombuffer(b"", np.uint8)
-        return np.memmap(self.path, np.uint8, mode="r", offset=self.offset, shape=(self.size,))
+        return mapped(self.path, np.uint8, self.offset, (self.size,))
 
 
 def _read_header(index: Path, first: tuple[bytes, bytes] | None) -> int:

@@ -23,6 +23,7 @@ import numpy as np
 from gpt2kit.atomic import replacing
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, TruncatedFile
+from gpt2kit.formats.mapped import mapped
 from gpt2kit.formats.stored_zip import open_entries
 from gpt2kit.formats.torch_pickle import MAX_PICKLE_BYTES, Pickles, Storage, StoredTensor, encode_state_dict
 from gpt2kit.progress import Progress, Report, silent
@@ -109,7 +110,7 @@ class _Storages:
             # The old stream puts storages anywhere; a mapping would make every sum over them slow.
             values = np.fromfile(self.path, dtype, count, offset=begin)
         else:
-            values = np.memmap(self.path, dtype, mode="r", offset=begin, shape=(count,))
+            values = mapped(self.path, dtype, begin, (count,))
         if values.size < count:
             raise TruncatedFile(self.path, begin, "the file is shorter than when it was opened")
         strides = [step * dtype.itemsize for step in view.strides]

@@ -29,7 +29,8 @@ class ReferenceEngine:
         self.slots = slots
         self.capacity = slots * self.config.window
         # Who has less memory than the model brings weights that are read when they are asked for.
-        self._weights = weights or {name: tensor.read_float32() for name, tensor in checkpoint.tensors.items()}
+        held = {name: tensor.read_float32() for name, tensor in checkpoint.tensors.items()} if weights is None else {}
+        self._weights = held if weights is None else weights
         self._ids: dict[int, list[int]] = {}
 
     def step(self, rows: Sequence[Row]) -> np.ndarray:

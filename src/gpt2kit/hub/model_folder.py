@@ -80,7 +80,8 @@ class ModelFolder:
         self._require(KnownFile(CONFIG))
         self._check_config()
         for name in OPTIONAL:
-            self._get(KnownFile(name))
+            if (refused := self._get(KnownFile(name))) and refused.status not in ABSENT:
+                self._explain(name, refused)
         self._get_weights()
         return self.entries
 

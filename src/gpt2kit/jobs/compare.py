@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpt2kit.checkpoint import CHUNK, Checkpoint, LazyTensor
+from gpt2kit.errors import FormatError
 from gpt2kit.progress import Progress, Report, silent
 from gpt2kit.resolve import open_checkpoint
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
@@ -90,7 +91,7 @@ def compare_tensors(a: LazyTensor, b: LazyTensor) -> TensorDifference:
     values_a, values_b = a.read().reshape(-1), b.read().reshape(-1)
     bit_equal, largest = a.dtype == b.dtype, 0.0
     for begin in range(0, values_a.size, CHUNK):
-        part_a, part_b = values_a[begin : begin + CHUNK], values_b[begin : begin + CHUNK]
+        part_a, part_b = (np.ascontiguousarray(values[begin : begin + CHUNK]) for values in (values_a, values_b))
         if a.dtype == b.dtype and np.array_equal(part_a.view(np.uint8), part_b.view(np.uint8)):
             continue
         bit_equal = False
@@ -118,8 +119,13 @@ def _vocabulary_difference(a: Checkpoint, b: Checkpoint) -> str | None:
     holders = [checkpoint for checkpoint in (a, b) if holds_vocabulary(checkpoint.tokenizer_files)]
     if len(holders) < 2:
         return f"only in {holders[0].origin}" if holders else None
-    ours, theirs = (read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin) for checkpoint in holders)
+    try:
+        ours, theirs = (read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin) for checkpoint in holders)
+    except FormatError:  # of another kind than GPT-2's: the files can be compared, at least
+        return None if a.tokenizer_files == b.tokenizer_files else "the files differ, and one cannot be read"
     moved = sum(theirs.ids.get(token) != id for token, id in ours.ids.items())
     if moved or len(ours.ids) != len(theirs.ids):
         return f"{len(ours.ids):,} and {len(theirs.ids):,} tokens; {moved:,} of the first have another id in the second"
-    return None if ours.merges == theirs.merges else "the same tokens, other merges"
+    if ours.merges != theirs.merges:
+        return "the same tokens, other merges"
+    return None if ours.special == theirs.special else "the same tokens, others of them special"

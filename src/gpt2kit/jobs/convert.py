@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +23,12 @@ from gpt2kit.generate.reference import ReferenceEngine
 from gpt2kit.jobs.compare import Difference, compare
 from gpt2kit.progress import Report, silent
 from gpt2kit.resolve import MODELS, open_checkpoint
-from gpt2kit.runs import RUNS
+from gpt2kit.runs import RUNS, is_run
 from gpt2kit.tokenizer.open import open_tokenizer
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary
 
 MODEL = "model"
+TAKEN = "holds something already; name a new directory, or empty it first"
 PROBE_TOKENS = 64
 PROBE = (
     "The quick brown fox jumps over the lazy dog. In 1872, Jules Verne sent Phileas Fogg around the world; he came "
@@ -81,13 +84,11 @@ def convert(
     require(shard_bytes is None or format.shards, f"{to} is not written in shards; leave their size out")
     if not isinstance(source, Checkpoint):
         source = open_checkpoint(source, step=step, models=models, runs=runs)
-    if Path(source.origin).is_dir() and Path(source.origin).resolve() in destination.parents:
-        raise ConfigError(f"{destination}: lies inside of what is converted, {source.origin}; name a place outside")
     wanted = _as_stored(source, format, dtype)
-    if is_taken(destination):
-        raise ConfigError(f"{destination}: holds something already; name a new directory, or empty it first")
+    _require_place(destination, source)
     _require_room(wanted, destination)
     with working_beside(destination) as place:
+        _require_place(destination, source)  # another process may have finished a moment ago
         written = place / MODEL
         shutil.rmtree(written, ignore_errors=True)  # what a killed conversion left
         try:
@@ -110,6 +111,20 @@ def _as_stored(source: Checkpoint, format: Format, dtype: FloatType | None) -> C
     return replace(source, tensors=fitted)
 
 
+def _require_place(destination: Path, source: Checkpoint) -> None:
+    origin = Path(source.origin)
+    if is_taken(destination):
+        raise ConfigError(f"{destination}: {TAKEN}")
+    if Path.cwd().is_relative_to(destination):
+        raise ConfigError(f"{destination}: is where you are, and a directory is replaced as a whole; name a new one")
+    if os.path.ismount(destination):
+        raise ConfigError(f"{destination}: is a disk of its own; name a new directory on it")
+    if origin.is_dir() and origin.resolve() in destination.parents:
+        raise ConfigError(f"{destination}: lies inside of what is converted, {origin}; name a place outside")
+    if run := next((place for place in destination.parents if is_run(place)), None):
+        raise ConfigError(f"{destination}: lies inside of the run {run}, which tidies up; name a place outside")
+
+
 def _require_room(checkpoint: Checkpoint, destination: Path) -> None:
     size_bytes = sum(tensor.size_bytes for tensor in checkpoint.tensors.values())
     above = next(place for place in destination.absolute().parents if place.is_dir())
@@ -127,9 +142,9 @@ def _compared(
     against_wanted = compare(wanted, found, report)
     lost_words = against_wanted.vocabulary is not None and holds_vocabulary(source.tokenizer_files)
     if not against_wanted.bit_equal or against_wanted.settings or lost_words:
-        raise FormatError(
-            found.origin, None, "does not read back as it was written; the disk may be faulty, nothing was kept"
-        )
+        lost = [*against_wanted.settings, *(["the vocabulary"] if lost_words else [])]
+        what = ", ".join(lost) or "values (is the disk faulty?)"
+        raise FormatError(source.origin, None, f"does not read back as it was written: {what}; nothing was kept")
     converted = any(tensor.dtype != found.tensors[name].dtype for name, tensor in source.tensors.items())
     difference = compare(source, found, report, "compare with the source") if converted else against_wanted
     return difference, _share_of_equal_argmax(source, found) if difference.largest else None
@@ -137,18 +152,18 @@ def _compared(
 
 def _share_of_equal_argmax(a: Checkpoint, b: Checkpoint) -> float:
     """How often both find the same token likeliest, over the positions of a probe; a layer in memory at a time."""
-    if holds_vocabulary(a.tokenizer_files):
-        ids = open_tokenizer(a.tokenizer_files, a.origin).encode(PROBE)
-    else:
-        ids = np.random.default_rng(0).integers(a.config.vocab_size, size=PROBE_TOKENS).tolist()
+    ids = np.random.default_rng(0).integers(a.config.vocab_size, size=PROBE_TOKENS).tolist()
+    with suppress(FormatError):  # without a vocabulary, or with one of another kind, any ids will do
+        words = open_tokenizer(a.tokenizer_files, a.origin).encode(PROBE)
+        ids = words if max(words) < a.config.vocab_size else ids
     row = Row(0, ids[: min(PROBE_TOKENS, a.config.window)], "all")
     likeliest_a, likeliest_b = (
-        ReferenceEngine(model, 1, weights=ReadWhenUsed(model)).step([row]).argmax(axis=-1) for model in (a, b)
+        ReferenceEngine(model, 1, weights=_ReadWhenUsed(model)).step([row]).argmax(axis=-1) for model in (a, b)
     )
     return float((likeliest_a == likeliest_b).mean())
 
 
-class ReadWhenUsed(Mapping[str, np.ndarray]):
+class _ReadWhenUsed(Mapping[str, np.ndarray]):
     """A checkpoint's weights in float32, read anew at each use and never held."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -166,7 +181,12 @@ class ReadWhenUsed(Mapping[str, np.ndarray]):
 
 def _put(written: Path, destination: Path) -> None:
     """Let the finished directory take its name; all files in it are on the disk."""
-    if destination.is_dir():
-        destination.rmdir()  # it is empty
-    os.replace(written, destination)
+    try:
+        if destination.is_dir():
+            destination.rmdir()  # it is empty
+        os.replace(written, destination)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+            raise
+        raise ConfigError(f"{destination}: {TAKEN}") from None
     sync_directory(destination.parent)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.errors import DownloadError, FormatError, WeightMismatch
 from gpt2kit.formats.registry import detect
 from gpt2kit.hub.catalogue import KNOWN_MODELS, KnownModel
@@ -72,12 +74,19 @@ def carry_out(order: Order, report: Report = silent) -> Downloaded:
     return Downloaded(order.folder, len(sizes), sum(sizes), new)
 
 
+def _check_vocabulary(checkpoint: Checkpoint) -> None:
+    try:
+        read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin)
+    except FormatError as error:  # perhaps of another kind than GPT-2's: the weights are good all the same
+        warnings.warn(f"the vocabulary cannot be used: {error}", stacklevel=2)
+
+
 def _check(order: Order, report: Report) -> None:
     """Open what came as a model; where its files hold checksums, hold every tensor against its own."""
     try:
         checkpoint = detect(order.folder).read(order.folder)
         if holds_vocabulary(checkpoint.tokenizer_files):
-            read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin)
+            _check_vocabulary(checkpoint)
         tensors = checkpoint.tensors.values() if order.source == "openai" else ()
         total, done = sum(tensor.size_bytes for tensor in tensors), 0
         for tensor in tensors:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.checkpoint import CHUNK, Checkpoint, LazyTensor
 from gpt2kit.progress import Progress, Report, silent
 
 
@@ -27,11 +27,21 @@ def tensor_figures(checkpoint: Checkpoint, report: Report = silent) -> list[Tens
     """Read every tensor once and measure it."""
     figures = []
     for done, (name, tensor) in enumerate(checkpoint.tensors.items(), 1):
-        values = tensor.read_float32()
-        finite = values[np.isfinite(values)]
-        mean, deviation = (
-            (float(finite.mean(dtype=np.float64)), float(finite.std(dtype=np.float64))) if finite.size else (0.0, 0.0)
-        )
-        figures.append(TensorFigures(name, tensor.dtype, tensor.shape, mean, deviation, values.size - finite.size))
+        figures.append(TensorFigures(name, tensor.dtype, tensor.shape, *_figures(tensor)))
         report(Progress("inspect", done, len(checkpoint.tensors), "tensor"))
     return figures
+
+
+def _figures(tensor: LazyTensor) -> tuple[float, float, int]:
+    """Mean and deviation of the finite values, and the number of others; a piece in memory at a time."""
+    values = tensor.read().reshape(-1)
+    parts = [slice(begin, begin + CHUNK) for begin in range(0, values.size, CHUNK)]
+
+    def finite(part: slice) -> np.ndarray:
+        wide = replace(tensor, load=lambda: values[part]).read_float32().astype(np.float64)
+        return wide[np.isfinite(wide)]
+
+    count = sum(finite(part).size for part in parts)
+    mean = sum(float(finite(part).sum()) for part in parts) / max(count, 1)
+    variance = sum(float(((finite(part) - mean) ** 2).sum()) for part in parts) / max(count, 1)
+    return mean, variance**0.5, values.size - count

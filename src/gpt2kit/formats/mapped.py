@@ -1,0 +1,18 @@
+"""Values that stay in their file until they are looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2kit.errors import FormatError
+
+
+def mapped(path: Path, dtype: Any, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Read-only values at byte `offset`; none are read yet. Raises FormatError where the file is not what it was."""
+    try:
+        return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
+    except (ValueError, OSError) as error:
+        raise FormatError(path, offset, f"gone or changed since it was opened: {error}") from None
