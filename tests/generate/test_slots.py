@@ -152,7 +152,8 @@ def test_memory_is_never_overdrawn_by_two(deeds):
             memory.held[slot] += grown
             slots.held[slot] += grown
         assert memory.held == slots.held
-        assert len(used) == 1 or sum(map(len, memory.held)) <= 60
+        # Who is alone may have more than there is, and leave that behind for the next to clear away.
+        assert len(used) <= 1 or sum(map(len, memory.held)) <= 60
         assert len(used) <= 1 or sum(used.values()) <= 60
 
 
