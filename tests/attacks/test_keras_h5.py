@@ -12,7 +12,11 @@ from gpt2kit.errors import Gpt2kitError
 from gpt2kit.formats import huggingface, keras_h5, keras_names
 from gpt2kit.formats.h5_file import tensors_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 MOST_BYTES = 1_000_000_000  # that reading a file may take
 # For each line "file<tab>answer" on its input, what h5_child does as a program, from its limits to its end.
 FORKS = """

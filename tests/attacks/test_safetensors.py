@@ -8,7 +8,7 @@ import pytest
 from gpt2kit.formats import huggingface
 from gpt2kit.tokenizer.open import open_tokenizer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
 
 
 @pytest.fixture
@@ -70,7 +70,6 @@ def test_a_damaged_index_of_shards(directory, read_all, survives, golden):
     assert survives(original, open_and_read, seed=2 * 10**6)["FormatError"] > 0
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_damaged_configuration(directory, read_all, survives):
     file = directory / "config.json"
     original = file.read_bytes()

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import time
 
 import pytest
@@ -38,6 +39,12 @@ def test_without_runs_it_says_how_to_make_one(gpt2):
         "no runs in checkpoint/; make one with: gpt2 finetune TEXT... (or see `gpt2 demo`)\n",
         "",
     )
+
+
+def test_runs_of_other_programs_are_named(gpt2, here, shared):
+    shutil.copytree(shared / "fixtures" / "gpt2simple" / "checkpoint", here / "checkpoint")
+    assert gpt2("runs") == (0, "of other programs, and read as models: run1\n", "")
+    assert gpt2("runs", "--json")[1] == "[]\n"
 
 
 def test_a_run_is_a_line(gpt2):

@@ -91,7 +91,14 @@ def test_waiting_is_told_second_by_second(site, web, want):
     fetch(web, want(f"{site.url}/f"), heard.append, lambda seconds: None)
     waits = [(told.done, told.total, told.unit) for told in heard if "waiting" in told.task]
     assert waits == [(0, 3, "second"), (1, 3, "second"), (2, 3, "second"), (3, 3, "second")]
-    assert heard[0].task == "weights.data-0: the server says 429 Too Many Requests; waiting"
+    assert heard[1].task == "weights.data-0: the server says 429 Too Many Requests; waiting"
+
+
+def test_a_file_is_named_before_the_server_says_a_word(site, web, want):
+    heard = []
+    site.put("/f", CONTENT)
+    fetch(web, want(f"{site.url}/f"), heard.append, lambda seconds: None)
+    assert (heard[0].task, heard[0].done, heard[0].total) == ("weights.data-0", 0, None)
 
 
 @pytest.mark.parametrize("stop", [0, 150_000])

@@ -32,10 +32,10 @@ class Runs:
 
     def __call__(self) -> int:
         """Print a line a run, then what is damaged."""
-        from gpt2kit.jobs.runs import list_runs
+        from gpt2kit.jobs.runs import list_runs, other_programs_runs
         from gpt2kit.runs import RUNS
 
-        summaries = list_runs()
+        summaries, others = list_runs(), other_programs_runs()
         if self.json:
             print(json.dumps([asdict(summary) for summary in summaries], indent=2))
         elif summaries:
@@ -43,8 +43,10 @@ class Runs:
             for summary in summaries:
                 for note in summary.notes:
                     print(f"{summary.name}: {note}")
-        else:
+        elif not others:
             print(f"no runs in {RUNS}/; make one with: gpt2 finetune TEXT... (or see `gpt2 demo`)")
+        if others and not self.json:
+            print(f"of other programs, and read as models: {', '.join(others)}")
         return 0
 
 

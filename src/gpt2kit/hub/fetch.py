@@ -108,6 +108,7 @@ def _tried(web: Web, wanted: Wanted, partial: Partial, report: Report) -> Promis
     if held and held == before.size:
         return before
     resume = _resume_headers(held, before)
+    report(Progress(wanted.task, held, before.size, "byte"))  # a silent server is waited for
     with web.get(wanted.url, resume) as answer:
         told = told_by(answer)
         if resume and _goes_on(answer, held, before, told):

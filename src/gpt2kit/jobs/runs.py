@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from gpt2kit.config.toml_file import read_toml
 from gpt2kit.errors import ConfigError, Gpt2kitError, MissingExtra, ModelNotFound
 from gpt2kit.formats.huggingface import read_tokenizer_files
+from gpt2kit.formats.registry import recognise
 from gpt2kit.runs import RUNS, STATE, Run
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
 from gpt2kit.train.curve import Curve, draw_curves, read_curve
@@ -63,6 +64,11 @@ def list_runs(runs: Path = RUNS) -> list[RunSummary]:
     """Every run in `runs`, the one that was touched last first. A damaged one is told as far as it is known."""
     places = [place for place in runs.glob("*") if _is_run(place)]
     return [_summary(Run(place)) for place in sorted(places, key=_touched, reverse=True)]
+
+
+def other_programs_runs(runs: Path = RUNS) -> list[str]:
+    """The names of runs that nshepperd's code or gpt-2-simple left in `runs`."""
+    return sorted(place.name for place in runs.glob("*") if place.is_dir() and not _is_run(place) and recognise(place))
 
 
 def compare_runs(names: Sequence[str], picture: Path | None = None) -> Comparison:
