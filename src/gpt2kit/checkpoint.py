@@ -57,6 +57,14 @@ class LazyTensor:
             return _widened(values)
         return values.astype(np.float32, copy=False)
 
+    def read_bytes(self) -> memoryview:
+        """The values as files hold them: little-endian, the last axis first."""
+        values = self.read()
+        assert values.shape == self.shape, f"{self.name} promised {self.shape} and gave {values.shape}"
+        values = np.asarray(values, values.dtype.newbyteorder("<"), order="C")
+        assert values.nbytes == self.size_bytes, f"{self.name} promised {self.dtype} and gave {values.dtype}"
+        return values.reshape(-1).view(np.uint8).data
+
     def stored_as(self, dtype: FloatType) -> LazyTensor:
         """The same tensor, rounded to `dtype` when it is read; a value beyond its range then raises ConfigError."""
         return self if dtype == self.dtype else replace(self, dtype=dtype, load=lambda: self._rounded(dtype))

@@ -8,11 +8,10 @@ from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.errors import ConfigError, FormatError, ModelNotFound, WeightMismatch
 from gpt2kit.formats import huggingface
 from gpt2kit.formats.registry import detect, recognise
-from gpt2kit.hub.catalogue import find, suggestion
+from gpt2kit.hub.catalogue import MODELS, find, suggestion
 from gpt2kit.hub.manifest import is_unfinished
 from gpt2kit.runs import NAME, RUNS, Run, is_run
 
-MODELS = Path("models")
 HUB = "hf:"  # before the owner and name of any repository of a hub
 
 

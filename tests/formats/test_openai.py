@@ -70,7 +70,9 @@ def add(directory, **tensors):
     prefix = directory / "model.ckpt"
     found = {name: tensor.read().copy() for name, tensor in open_tensors(prefix).items()}
     found |= {name.replace("__", "/"): values for name, values in tensors.items()}
-    write_tensors({n: LazyTensor(n, "float32", v.shape, lambda v=v: v) for n, v in found.items()}, prefix, silent)
+    write_tensors(
+        {n: LazyTensor(n, "float32", v.shape, lambda v=v: v.astype("f4")) for n, v in found.items()}, prefix, silent
+    )
 
 
 def stored_in_order(file, config):
@@ -133,7 +135,9 @@ def test_an_unknown_variable_of_the_model_is_refused(directory):
 
 
 def test_another_model_is_told_by_its_variables(directory):
-    write_tensors({"layer/w": LazyTensor("a", "float32", (1,), lambda: np.zeros(1))}, directory / "model.ckpt", silent)
+    write_tensors(
+        {"layer/w": LazyTensor("a", "float32", (1,), lambda: np.zeros(1, "f4"))}, directory / "model.ckpt", silent
+    )
     with pytest.raises(FormatError, match="no GPT-2: there is no model/wte, but 'layer/w'"):
         openai.read(directory)
 

@@ -29,7 +29,7 @@ ANSWERS = {  # folder: the error, and what it says
         r"model/wte \(1073741824, 48\) float32 takes 206158430208 bytes, but has 61440",
     ),
     "tf_entry_negative_offset": (FormatError, "model/wte claims 61440 bytes at -8"),
-    "tf_entry_bad_dtype": (FormatError, "model/wte is string; expected one of float32"),
+    "tf_entry_bad_dtype": (FormatError, "model/wte is string; expected one of float64"),
     "tf_entry_shard_out_of_range": (FormatError, "model/wte lies in shard 5; the bundle has 1"),
     "gpt2ml_wrong_vocab_size": (FormatError, "a GPT2-ML model"),
 }

@@ -47,8 +47,8 @@ def test_an_empty_file_is_no_file_of_a_model(tmp_path, name):
         ("vocab.bpe", b"\xff\xfe", "it is not text"),
         ("vocab.txt", b"\xff\xfe", "it is not text"),
         ("checkpoint", b"Not Found", "it names no checkpoint"),
-        ("model.ckpt.index", bytes(100), "it ends with 00 00 00 00 00 00 00 00, expected 57 fb 80 8b 24 75 47 db"),
-        ("model.ckpt.index", bytes.fromhex("57fb808b247547db"), "it ends with 57 fb 80"),
+        ("model.ckpt.index", bytes(100), "it does not end as TensorFlow's tables do"),
+        ("model.ckpt.index", bytes.fromhex("57fb808b247547db"), "it does not end as TensorFlow's tables do"),
         ("model.ckpt.data-00000-of-00001", bytes(7), "3 bytes more than whole float32 numbers"),
         (
             "pytorch_model.bin",

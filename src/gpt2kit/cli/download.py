@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from gpt2kit.errors import ConfigError
-
-MODELS = Path("models")
+from gpt2kit.hub.catalogue import MODELS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,9 @@ from gpt2kit.cli.options import TrueOrFalse, optional_text, require_utf8
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.generate.select import DeviceName, EngineName
+from gpt2kit.hub.catalogue import MODELS
 from gpt2kit.progress import Progress, Report, silent
-from gpt2kit.resolve import MODELS, open_checkpoint
+from gpt2kit.resolve import open_checkpoint
 from gpt2kit.runs import RUNS
 
 DELIMITER = "=" * 20 + "\n"

@@ -22,11 +22,10 @@ import numpy as np
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, MissingExtra, TruncatedFile
 from gpt2kit.formats import h5_child
-from gpt2kit.formats.mapped import mapped
+from gpt2kit.formats.mapped import MAX_DIMS, MAX_ELEMENTS, mapped
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DTYPES = {"<f2": "float16", "<f4": "float32", "<f8": "float64"}
-MAX_DIMS, MAX_ELEMENTS = 8, 2**48
 TIMEOUT_SECONDS = 60
 
 

@@ -27,7 +27,13 @@ from gpt2kit.formats.shards import open_shards, write_shards
 from gpt2kit.formats.state_dict import HEAD, canonical, settle_head, stored_tensors
 from gpt2kit.json_object import read_object, read_small
 from gpt2kit.progress import Report
-from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary, vocabulary_files
+from gpt2kit.tokenizer.vocabulary import (
+    HUGGING_FACE_PAIR,
+    OPENAI_PAIR,
+    holds_vocabulary,
+    read_vocabulary,
+    vocabulary_files,
+)
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 SHARD = re.compile(r".*-\d{5}-of-(?!00001)\d{5}\.\w+")
@@ -37,8 +43,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu_exact",
     "relu": "relu",
 }
-# Two names for the same bytes, OpenAI's and Hugging Face's.
-OPENAI_NAMES, PAIR = ("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")
 
 
 def sniff(path: Path) -> bool:
@@ -94,13 +98,14 @@ def write(checkpoint: Checkpoint, path: Path, report: Report, *, shard_bytes: in
 def write_surroundings(checkpoint: Checkpoint, path: Path) -> None:
     """Make the directory `path`, and write all but the weights: config.json and the tokenizer files."""
     path.mkdir(parents=True, exist_ok=True)
-    files = {name: text for name, text in checkpoint.tokenizer_files.items() if name not in OPENAI_NAMES}
+    files = {name: text for name, text in checkpoint.tokenizer_files.items() if name not in OPENAI_PAIR}
     end_id = None
     if holds_vocabulary(checkpoint.tokenizer_files):
         try:
             end_id = read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin).end_id
-            if not set(PAIR) <= set(files):
-                files |= dict(zip(PAIR, vocabulary_files(checkpoint.tokenizer_files, checkpoint.origin), strict=True))
+            if not set(HUGGING_FACE_PAIR) <= set(files):
+                contents = vocabulary_files(checkpoint.tokenizer_files, checkpoint.origin)
+                files |= dict(zip(HUGGING_FACE_PAIR, contents, strict=True))
         except FormatError as error:
             warnings.warn(f"{error}; its files are copied as they are", stacklevel=3)
     for name, content in files.items():

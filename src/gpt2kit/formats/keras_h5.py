@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gpt2kit.atomic import replacing
 from gpt2kit.checkpoint import Checkpoint, LazyTensor, tensor_shapes
 from gpt2kit.config.limits import require
@@ -95,7 +93,7 @@ def _write_weights(tensors: Mapping[str, LazyTensor], path: Path, report: Report
         layout.copy_to(file)
         for tensor, offset in zip(tensors.values(), offsets, strict=True):
             file.seek(offset)
-            file.write(np.ascontiguousarray(tensor.read(), "<f4").data)
+            file.write(tensor.read_bytes())
             done += tensor.size_bytes
             report(Progress(f"write {path.name}", done, total, "byte"))
 

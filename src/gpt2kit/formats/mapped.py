@@ -9,6 +9,8 @@ import numpy as np
 
 from gpt2kit.errors import FormatError
 
+MAX_DIMS, MAX_ELEMENTS = 8, 2**48  # of one tensor: far beyond any GPT-2's, and no product overflows
+
 
 def mapped(path: Path, dtype: Any, offset: int, shape: tuple[int, ...]) -> np.ndarray:
     """Read-only values at byte `offset`; none are read yet. Raises FormatError where the file is not what it was."""

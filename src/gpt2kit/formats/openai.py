@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gpt2kit.atomic import replace_bytes
-from gpt2kit.checkpoint import Checkpoint, LazyTensor, check_tensors
+from gpt2kit.checkpoint import FLOATS, Checkpoint, LazyTensor, check_tensors
 from gpt2kit.config.limits import require
 from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import ConfigError, FormatError, ModelNotFound
@@ -35,10 +35,9 @@ from gpt2kit.formats.sorted_table import is_table
 from gpt2kit.formats.tensor_bundle import index_path, open_tensors, write_tensors
 from gpt2kit.json_object import read_object
 from gpt2kit.progress import Report
-from gpt2kit.tokenizer.vocabulary import END, holds_vocabulary, read_vocabulary, vocabulary_files
+from gpt2kit.tokenizer.vocabulary import END, OPENAI_PAIR, holds_vocabulary, read_vocabulary, vocabulary_files
 
 POINTER, HPARAMS, BUNDLE = "checkpoint", "hparams.json", "model.ckpt"
-VOCABULARY = ("encoder.json", "vocab.bpe")
 FIELDS = {"n_vocab": "vocab_size", "n_ctx": "window", "n_embd": "width", "n_head": "heads", "n_layer": "layers"}
 POINTS_TO = re.compile(rb'^\s*model_checkpoint_path:\s*"((?:[^"\\\n]|\\.)*)"', re.MULTILINE)
 MAX_POINTER_BYTES = 1_000_000
@@ -49,7 +48,6 @@ VARIABLE = re.compile(
     r"/(?:ln_[12]/[gb]|attn/c_(?:attn|proj)/[wb]|mlp/c_(?:fc|proj)/[wb]))"
 )
 KINDS = {"w": "weight", "g": "weight", "b": "bias"}
-FLOATS = ("float32", "float16", "bfloat16", "float64")
 LARGEST = 2**31  # more than any of these numbers can be
 T = TypeVar("T")
 TF2_OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"  # how names of TensorFlow 2 end
@@ -105,7 +103,7 @@ def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
     hparams = json.dumps({theirs: getattr(config, ours) for theirs, ours in FIELDS.items()}, indent=2) + "\n"
     path.mkdir(parents=True, exist_ok=True)
     replace_bytes(path / HPARAMS, hparams.encode())
-    for name, content in zip(VOCABULARY, vocabulary, strict=False):
+    for name, content in zip(OPENAI_PAIR, vocabulary, strict=False):
         replace_bytes(path / name, content)
     write_tensors(dict(map(_stored, checkpoint.tensors.values())), path / BUNDLE, report)
     replace_bytes(

@@ -20,7 +20,7 @@ import numpy as np
 from gpt2kit.atomic import replacing
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, TruncatedFile
-from gpt2kit.formats.mapped import mapped
+from gpt2kit.formats.mapped import MAX_DIMS, MAX_ELEMENTS, mapped
 from gpt2kit.json_object import parse_object
 from gpt2kit.progress import Progress, Report, silent
 
@@ -41,7 +41,6 @@ STORED = {
     "U8": ("uint8", "<u1"),
     "BOOL": ("bool", "|b1"),
 }
-MAX_DIMS, MAX_ELEMENTS = 8, 2**48
 CODE_OF = {dtype: code for code, (dtype, _) in STORED.items()}
 
 
@@ -100,14 +99,8 @@ def write_tensors(tensors: Mapping[str, LazyTensor], path: Path, report: Report 
     with replacing(path) as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for tensor, fields in zip(tensors.values(), list(header.values())[1:], strict=True):
-            file.write(_stored_bytes(tensor))
+            file.write(tensor.read_bytes())
             report(Progress(f"write {path.name}", fields["data_offsets"][1], end, "byte"))
-
-
-def _stored_bytes(tensor: LazyTensor) -> memoryview:
-    values = np.asarray(tensor.read(), dtype=STORED[CODE_OF[tensor.dtype]][1], order="C")
-    assert values.shape == tensor.shape, f"{tensor.name} promised {tensor.shape} and gave {values.shape}"
-    return values.reshape(-1).view(np.uint8).data
 
 
 class _Entry:

@@ -19,11 +19,17 @@ from gpt2kit.progress import Report
 Tensors = Mapping[str, LazyTensor]
 
 
-def read_shard_index(index: Path) -> dict[str, set[str]]:
-    """Which tensors each shard holds, by file name; every file is there, in the directory of `index`."""
+def read_weight_map(index: Path) -> dict[str, str]:
+    """What `index` says about each tensor: the name of a file, which may be anything."""
     placed = read_object(index).get("weight_map")
     if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
         raise FormatError(index, None, "expected a weight_map from tensor names to file names")
+    return placed
+
+
+def read_shard_index(index: Path) -> dict[str, set[str]]:
+    """Which tensors each shard holds, by file name; every file is there, in the directory of `index`."""
+    placed = read_weight_map(index)
     beside = {path.name for path in index.parent.iterdir() if path.is_file()}
     shards: dict[str, set[str]] = {}
     for tensor, shard in placed.items():

@@ -44,9 +44,10 @@ def masked_crc32c(content: bytes | np.ndarray) -> int:
 
 def is_table(path: Path) -> bool:
     """Whether the file `path` ends as a sorted table does."""
+    size = path.stat().st_size
     with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - len(MAGIC), 0))
-        return file.read(len(MAGIC)) == MAGIC
+        file.seek(max(size - len(MAGIC), 0))
+        return size >= FOOTER_BYTES and file.read(len(MAGIC)) == MAGIC
 
 
 def read_table(path: Path) -> Iterator[tuple[bytes, bytes]]:

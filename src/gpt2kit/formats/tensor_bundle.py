@@ -21,7 +21,7 @@ import numpy as np
 from gpt2kit.atomic import replace_bytes, replacing
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, TruncatedFile
-from gpt2kit.formats.mapped import mapped
+from gpt2kit.formats.mapped import MAX_DIMS, MAX_ELEMENTS, mapped
 from gpt2kit.formats.protobuf import Message, bytes_field, fixed32_field, number_field
 from gpt2kit.formats.sorted_table import masked_crc32c, read_table, table_bytes
 from gpt2kit.progress import Progress, Report
@@ -46,7 +46,6 @@ STORED = {
     23: ("uint64", "<u8"),
 }
 STRING = 7
-MAX_DIMS, MAX_ELEMENTS = 8, 2**48
 FORMAT_VERSION = 1  # kTensorBundleVersion
 SLICES = b"\0"  # how their keys begin
 
@@ -83,8 +82,7 @@ def write_tensors(tensors: Mapping[str, LazyTensor], prefix: Path, report: Repor
     with replacing(shard_path(prefix, 0, 1)) as file:
         # TensorFlow, too, writes in the order of the names' bytes.
         for key, tensor in sorted((name.encode(), tensor) for name, tensor in tensors.items()):
-            values = np.ascontiguousarray(tensor.read_float32(), "<f4").reshape(-1).view(np.uint8)
-            assert values.size == 4 * math.prod(tensor.shape), f"{tensor.name} promised {tensor.shape}"
+            values = np.frombuffer(tensor.stored_as("float32").read_bytes(), np.uint8)
             values.flags.writeable = False  # as the checksum wants it
             file.write(values.data)
             pairs.append((key, _entry_bytes(tensor.shape, offset, values.size, masked_crc32c(values))))

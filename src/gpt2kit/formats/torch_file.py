@@ -183,15 +183,9 @@ def write_tensors(tensors: Mapping[str, LazyTensor], path: Path, report: Report 
         for name, content in (("data.pkl", encode_state_dict(views)), ("byteorder", b"little"), ("version", b"3\n")):
             _write_entry(archive, file, f"{path.stem}/{name}", memoryview(content))
         for storage, tensor in storages.values():
-            _write_entry(archive, file, f"{path.stem}/data/{storage.key}", _stored_bytes(tensor, _numpy_type(storage)))
+            _write_entry(archive, file, f"{path.stem}/data/{storage.key}", tensor.read_bytes())
             done += tensor.size_bytes
             report(Progress(f"write {path.name}", done, total, "byte"))
-
-
-def _stored_bytes(tensor: LazyTensor, dtype: np.dtype) -> memoryview:
-    values = np.asarray(tensor.read(), dtype, order="C")
-    assert values.shape == tensor.shape, f"{tensor.name} promised {tensor.shape} and gave {values.shape}"
-    return values.reshape(-1).view(np.uint8).data
 
 
 def _write_entry(archive: zipfile.ZipFile, file: BinaryIO, name: str, content: memoryview) -> None:

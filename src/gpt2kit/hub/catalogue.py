@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
+
+MODELS = Path("models")  # where downloads go, and names are looked for
 
 
 @dataclass(frozen=True)

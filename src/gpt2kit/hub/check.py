@@ -15,13 +15,12 @@ from pathlib import Path
 
 from gpt2kit.errors import FormatError
 from gpt2kit.formats.safetensors_file import open_tensors
+from gpt2kit.formats.sorted_table import is_table
 from gpt2kit.hub.promise import Promise
 from gpt2kit.json_object import read_object, read_small
 from gpt2kit.progress import Progress, Report
 
 WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
-TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
-TABLE_FOOTER_BYTES = 48
 STARTS = {".bin": (b"PK\x03\x04", b"\x80\x02\x8a\x0a"), ".h5": (b"\x89HDF\r\n\x1a\n",)}
 READ_BYTES = 1 << 20
 REPORTED_FROM = 50_000_000  # bytes; what is smaller is read in an instant
@@ -87,7 +86,7 @@ def _problem(path: Path, name: str, start: bytes) -> str | None:
     elif name == "checkpoint":
         return None if b'model_checkpoint_path: "' in start else "it names no checkpoint"
     elif kind == ".index":
-        return _table_problem(path)
+        return None if is_table(path) else "it does not end as TensorFlow's tables do"
     elif ".data-" in name and (rest := path.stat().st_size % 4):
         return f"{rest} bytes more than whole float32 numbers"
     return None
@@ -100,16 +99,6 @@ def _merges_problem(path: Path) -> str | None:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip() and not (number == 1 and line.startswith("#version")) and len(line.split()) != 2:
             return f"line {number} is {line!r:.60}, expected two tokens"
-    return None
-
-
-def _table_problem(path: Path) -> str | None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(size - len(TABLE_MAGIC), 0))
-        end = file.read()
-    if size < TABLE_FOOTER_BYTES or end != TABLE_MAGIC:
-        return f"it ends with {end.hex(' ')}, expected {TABLE_MAGIC.hex(' ')}"
     return None
 
 

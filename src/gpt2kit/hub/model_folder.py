@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from gpt2kit.checkpoint import TOKENIZER_FILES
 from gpt2kit.errors import DownloadError, FormatError, RunLocked
 from gpt2kit.formats.huggingface import read_config
+from gpt2kit.formats.shards import read_weight_map
 from gpt2kit.hub.catalogue import KnownFile
 from gpt2kit.hub.check import hash_problem, structure_problem
 from gpt2kit.hub.fetch import Pause, Refused, Wanted, fetch
@@ -28,12 +29,11 @@ from gpt2kit.hub.order import Order
 from gpt2kit.hub.partial import Partial
 from gpt2kit.hub.promise import Promise
 from gpt2kit.hub.web import Web
-from gpt2kit.json_object import read_object
 from gpt2kit.progress import Report
+from gpt2kit.tokenizer.vocabulary import OPENAI_PAIR
 
 CONFIG, DATA = "config.json", ".data-"
-OPENAI_VOCABULARY = {"encoder.json", "vocab.bpe"}  # on the hub they are called otherwise
-OPTIONAL = ("generation_config.json", *(name for name in TOKENIZER_FILES if name not in OPENAI_VOCABULARY))
+OPTIONAL = ("generation_config.json", *(name for name in TOKENIZER_FILES if name not in OPENAI_PAIR))
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "tf_model.h5")
 INDEX = ".index.json"
 SHARD = re.compile(r"[A-Za-z0-9_][\w.-]*\.(safetensors|bin|h5)", re.ASCII)
@@ -171,10 +171,9 @@ class ModelFolder:
 
 def _shards(index: Path) -> list[str]:
     """The files that an index of shards names. A name that leads elsewhere is an attack, not a shard."""
-    placed = read_object(index).get("weight_map")
-    if not isinstance(placed, dict) or not placed:
-        raise FormatError(index, None, "expected a weight_map from tensor names to file names")
-    shards = sorted(set(map(str, placed.values())))
+    shards = sorted(set(read_weight_map(index).values()))
+    if not shards:
+        raise FormatError(index, None, "names no shard")
     for shard in shards:
         if not SHARD.fullmatch(shard):
             raise FormatError(index, None, f"names the shard {shard!r:.80}; expected a file in the same directory")

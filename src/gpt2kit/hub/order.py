@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from gpt2kit.config.limits import require
 from gpt2kit.errors import ConfigError, ModelNotFound
-from gpt2kit.hub.catalogue import KNOWN_MODELS, KnownFile, KnownModel, find, suggestion
+from gpt2kit.hub.catalogue import KNOWN_MODELS, MODELS, KnownFile, KnownModel, find, suggestion
 from gpt2kit.hub.manifest import holds_files_from
 
 Source = Literal["openai", "huggingface"]
@@ -55,7 +55,7 @@ def place_order(
     *,
     source: Source | None = None,
     endpoint: str | None = None,
-    models: Path = Path("models"),
+    models: Path = MODELS,
     catalogue: Sequence[KnownModel] = KNOWN_MODELS,
 ) -> Order:
     """Work out what a name asks for. Nothing is fetched.

@@ -20,9 +20,10 @@ from gpt2kit.errors import ConfigError, DiskFull, FormatError
 from gpt2kit.formats.registry import Format, writable
 from gpt2kit.generate.engine import Row
 from gpt2kit.generate.reference import ReferenceEngine
+from gpt2kit.hub.catalogue import MODELS
 from gpt2kit.jobs.compare import Difference, compare
 from gpt2kit.progress import Report, silent
-from gpt2kit.resolve import MODELS, open_checkpoint
+from gpt2kit.resolve import open_checkpoint
 from gpt2kit.runs import RUNS, is_run
 from gpt2kit.tokenizer.open import open_tokenizer
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary

@@ -11,13 +11,13 @@ from gpt2kit.config.training import PRESETS, TrainingConfig
 from gpt2kit.evaluation.perplexity import Evaluation
 from gpt2kit.formats import huggingface
 from gpt2kit.generate.generator import Completion
+from gpt2kit.hub.catalogue import MODELS
 from gpt2kit.jobs.evaluate import evaluate
 from gpt2kit.jobs.finetune import Finetuned, finetune
 from gpt2kit.jobs.init import init
 from gpt2kit.jobs.learn_vocabulary import learn
 from gpt2kit.jobs.load import load
 from gpt2kit.progress import Report, silent
-from gpt2kit.resolve import MODELS
 
 NAME = "demo"
 PLACE = MODELS / NAME

@@ -10,7 +10,7 @@ from pathlib import Path
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.errors import DownloadError, FormatError, WeightMismatch
 from gpt2kit.formats.registry import detect
-from gpt2kit.hub.catalogue import KNOWN_MODELS, KnownModel
+from gpt2kit.hub.catalogue import KNOWN_MODELS, MODELS, KnownModel
 from gpt2kit.hub.manifest import is_complete, read_entries, write_manifest
 from gpt2kit.hub.model_folder import ModelFolder, reserved
 from gpt2kit.hub.order import Order, Source, place_order
@@ -35,7 +35,7 @@ def download(
     *,
     source: Source | None = None,
     endpoint: str | None = None,
-    models: Path = Path("models"),
+    models: Path = MODELS,
     catalogue: Sequence[KnownModel] | None = None,
     report: Report = silent,
 ) -> Path:

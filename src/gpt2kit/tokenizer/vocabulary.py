@@ -19,7 +19,8 @@ from gpt2kit.json_object import parse_object
 from gpt2kit.tokenizer.byte_alphabet import BYTE_OF, spelled_bytes
 
 END = "<|endoftext|>"
-PAIRS = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
+# Two names for the same bytes, OpenAI's and Hugging Face's.
+PAIRS = OPENAI_PAIR, HUGGING_FACE_PAIR = ("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")
 
 
 @dataclass(frozen=True)
