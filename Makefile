@@ -60,9 +60,9 @@ clean: ## remove caches and built files; keeps .venv, models and checkpoints
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml constraints.txt | $(BIN)/python
+$(READY): pyproject.toml compat/gpt_2_simple/pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'installing gpt2kit[all,dev] into .venv; the first time takes minutes'
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]' -e compat/gpt_2_simple
 	@touch $@
 
 .venv/.installed-demo: pyproject.toml constraints.txt | $(BIN)/python

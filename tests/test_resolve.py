@@ -1,11 +1,12 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from gpt2kit.errors import ConfigError, FormatError, ModelNotFound
-from gpt2kit.resolve import open_checkpoint
+from gpt2kit.resolve import known_directory, open_checkpoint
 from gpt2kit.runs import Run
 
 
@@ -178,6 +179,52 @@ def test_a_model_that_was_not_trained_here_has_no_steps(here, put):
     put(here / "mine", 7)
     with pytest.raises(ModelNotFound, match="mine: one model, not the steps of a training"):
         open_checkpoint("mine@3")
+
+
+@pytest.mark.parametrize("suffix", ["", ".index", ".meta", ".data-00000-of-00001"])
+def test_a_step_of_our_own_run_answers_to_what_the_old_programs_called_it(run1, suffix):
+    checkpoint = open_checkpoint(f"checkpoint/run1/model-100{suffix}")
+    assert (checkpoint.step, mark_of(checkpoint)) == (100, [100])
+
+
+@pytest.mark.parametrize("name", ["model-150", "model-1000000", "model-150.index"])
+def test_an_old_name_of_a_step_that_is_not_there_is_refused(run1, name):
+    with pytest.raises(ModelNotFound, match=r"checkpoint/run1: there is no step 1.*kept are: 100, 200"):
+        open_checkpoint(f"checkpoint/run1/{name}")
+
+
+@pytest.mark.parametrize("name", ["model-", "model-1x", "model-100.txt", "model--1", "models-100"])
+def test_what_no_old_program_called_a_step_is_none(run1, name):
+    with pytest.raises(ModelNotFound, match="no model"):
+        open_checkpoint(f"checkpoint/run1/{name}")
+
+
+def test_an_old_name_and_a_step_are_two_steps(run1):
+    with pytest.raises(ConfigError, match="model-100 names a step, and 200 is asked for as well"):
+        open_checkpoint("checkpoint/run1/model-100", step=200)
+
+
+def test_files_of_an_older_program_come_before_our_steps(run1, old_run):
+    """A run that was begun there and went on here."""
+    for file in old_run.glob("model-2.*"):
+        shutil.copy(file, run1.directory / file.name.replace("-2", "-100"))
+    assert open_checkpoint("checkpoint/run1/model-100").config.width == 16
+    assert open_checkpoint("run1@100").config.width == 40
+
+
+# --- what lies in models/ ---
+
+
+@pytest.mark.parametrize("name", ["117M", "124M", "gpt2", "hf:openai-community/gpt2"])
+def test_a_known_directory_answers_to_every_name_of_its_model(here, name):
+    (here / "models" / "117M").mkdir(parents=True)
+    assert known_directory(name) == Path("models/117M")
+
+
+@pytest.mark.parametrize("name", ["345M", "run1", "", "/", "../models"])
+def test_where_there_is_no_such_directory_it_is_none(here, name):
+    (here / "models" / "117M").mkdir(parents=True)
+    assert known_directory(name) is None
 
 
 # --- who comes first ---

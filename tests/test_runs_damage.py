@@ -228,11 +228,11 @@ def test_nothing_that_was_set_aside_before_is_overwritten(trained):
     assert [Run(place).steps() for place in places] == [[10], [20], [30]]
 
 
-def test_a_run_without_a_step_has_nothing_to_set_aside(run):
-    run.directory.mkdir(parents=True)
-    run.log({"event": "train", "step": 1})
-    assert run.set_aside() is None
-    assert names(run.directory) == {"metrics.jsonl"}
+def test_of_a_run_that_has_not_begun_nothing_is_set_aside(run):
+    (run.directory / "tokens").mkdir(parents=True)
+    with run.locked():
+        assert run.set_aside() is None
+    assert names(run.directory) == {"tokens", "lock"}
     assert names(run.directory.parent) == {"run1"}
 
 

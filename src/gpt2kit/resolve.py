@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from gpt2kit.checkpoint import Checkpoint
@@ -13,6 +14,8 @@ from gpt2kit.hub.manifest import is_unfinished
 from gpt2kit.runs import NAME, RUNS, Run, is_run
 
 HUB = "hf:"  # before the owner and name of any repository of a hub
+# What the old programs called step N of a run; its files ended in .index, .meta and .data-00000-of-00001.
+OLD_STEP = re.compile(r"model-([0-9]{1,18})(?:\.(?:index|meta|data-[0-9]{5}-of-[0-9]{5}))?")
 
 
 def open_checkpoint(
@@ -22,8 +25,8 @@ def open_checkpoint(
 
     Args:
         ref: a directory, a file, or the common beginning of a TensorFlow checkpoint's files; a run ("run1",
-            "run1@2000", "run1@best", also with its path); or a known name ("124M", "gpt2", "hf:owner/name") whose
-            files are in models/.
+            "run1@2000", "run1@best", also with its path, or "checkpoint/run1/model-2000"); or a known name ("124M",
+            "gpt2", "hf:owner/name") whose files are in models/.
         step: which step, where there are several; the same as "@2000".
         models: the directory of known names.
         runs: the directory of runs, of those that nshepperd's code and gpt-2-simple left too.
@@ -45,9 +48,17 @@ def open_checkpoint(
     except (FormatError, WeightMismatch):
         if not is_unfinished(place):
             raise
-        by_name = _in_models(str(ref), models)
+        by_name = known_directory(str(ref), models)
         how = f"go on with: gpt2 download {ref}" if by_name else "repeat the gpt2 download that began it"
         raise ModelNotFound(f"{place}: its download is not finished; {how}") from None
+
+
+def known_directory(name: str, models: Path = MODELS) -> Path | None:
+    """The directory in `models` of this name, of any repository of a hub, or of another name for a known model."""
+    known = find(name)
+    names = [name.removeprefix(HUB), *(known.names() if known else ())]
+    wanted = [each for each in names if each and (known or name.startswith(HUB) or NAME.fullmatch(each))]
+    return next((models / each for each in wanted if (models / each).is_dir()), None)
 
 
 def _open_place(place: Path, which: str) -> Checkpoint:
@@ -74,9 +85,11 @@ def _find(ref: str, models: Path, runs: Path) -> tuple[Path, str]:
     name, _, which = ref.partition("@")
     if which and Path(name).is_dir():
         return Path(name), which
+    if (old := OLD_STEP.fullmatch(Path(ref).name)) and is_run(Path(ref).parent):
+        return Path(ref).parent, old[1]
     if NAME.fullmatch(name) and (runs / name).is_dir():
         return runs / name, which
-    if place := _in_models(ref, models):
+    if place := known_directory(ref, models):
         return place, ""
     raise ModelNotFound(_explanation(ref, models, runs))
 
@@ -92,14 +105,6 @@ def _open_step(run: Run, which: str) -> Checkpoint:
             f"{run.directory}: no snapshot answers to {which or 'latest'!r}; ask for {name}, {name}@best or {name}@STEP"
         )
     return huggingface.read(run.step_directory(step), step=step, model_dir=run.directory)
-
-
-def _in_models(ref: str, models: Path) -> Path | None:
-    """The directory of this name, of any repository of a hub, or of another name for a known model."""
-    known = find(ref)
-    names = [ref.removeprefix(HUB), *(known.names() if known else ())]
-    wanted = [name for name in names if name and (known or ref.startswith(HUB) or NAME.fullmatch(name))]
-    return next((models / name for name in wanted if (models / name).is_dir()), None)
 
 
 def _number(text: str) -> int | None:

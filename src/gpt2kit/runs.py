@@ -8,7 +8,7 @@ checkpoint/run1/                 a model directory: every command that takes a m
     metrics.jsonl                one object a line: {"event", "step", "time", ...}
     loss.png  lock
     samples/samples-2000         what the model wrote at a step
-    tokens/                      the encoded text, where it did not come encoded already
+    tokens/, validation-tokens/  the encoded texts, where they did not come encoded already
     latest  best                 the name of a step directory, a line each
     steps/000002000/             model.safetensors, optimizer.safetensors, state.json (which knows their checksums)
 """
@@ -36,6 +36,7 @@ RUNS = Path("checkpoint")
 SAMPLES = Path("samples")
 MODEL = "model.safetensors"
 STATE = "state.json"
+ENCODED = ("tokens", "validation-tokens")
 NAME = re.compile(r"[\w.-]+")
 
 
@@ -160,12 +161,12 @@ class Run:
 
     def set_aside(self) -> Path | None:
         """Move all that was trained to a directory beside this one, and begin again. None if there was nothing."""
-        if not self.steps():
+        left = {path.name for path in self.directory.iterdir()} - {"lock", *ENCODED}  # learnt from next
+        if not left:
             return None
         taken = (self.directory.with_name(f"{self.name}-{number}") for number in count(1))
         place = next(path for path in taken if not path.exists())
         place.mkdir()
-        left = {path.name for path in self.directory.iterdir()} - {"lock", "tokens"}  # learnt from next
         for name in sorted(left, key=lambda name: name == "steps"):  # last: before, there is something to set aside
             os.replace(self.directory / name, place / name)
         return place

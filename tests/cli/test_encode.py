@@ -72,6 +72,20 @@ def test_an_option_of_reading_is_an_option_of_the_command(gpt2, here, model):
     assert gpt2("encode", "a.jsonl", "-o", "y", "--model", model, "--config", "options.toml")[0] == 0
 
 
+def test_a_chinese_text_of_windows_is_read_when_its_encoding_is_named(gpt2, here, model):
+    (here / "a.txt").write_bytes("床前明月光".encode("gb18030"))
+    (here / "b.txt").write_bytes("床前明月光".encode())
+    status, _, err = gpt2("encode", "a.txt", "-o", "out", "--model", model)
+    assert (status, err[:28]) == (1, "gpt2: a.txt: not UTF-8 at by")
+    assert "--encoding" in err
+    assert gpt2("encode", "a.txt", "-o", "out", "--model", model, "--encoding", "gb18030")[0] == 0
+    assert gpt2("encode", "b.txt", "-o", "same", "--model", model)[0] == 0
+    assert contents(here / "out")["00000.bin"] == contents(here / "same")["00000.bin"]
+    status, _, err = gpt2("encode", "a.txt", "-o", "more", "--model", model, "--encoding", "gb18031")
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("gpt2: encoding 'gb18031' is not known; known are utf-8, gb18030")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

@@ -8,6 +8,7 @@ import pytest
 
 from gpt2kit.cli import terminal
 from gpt2kit.config.toml_file import read_toml
+from gpt2kit.jobs.load import load
 from gpt2kit.runs import Run
 
 pytestmark = pytest.mark.slow  # much of it starts processes or trains; make quick has the demo
@@ -238,3 +239,28 @@ def test_a_second_ctrl_c_ends_at_once(interrupted):
     assert (process.returncode, out) == (130, b"")
     assert err.endswith(b"gpt2: interrupted\n")
     assert Run.named("run1").latest() is None
+
+
+# --- a text to measure on ---
+
+
+def test_a_text_of_its_own_is_measured_on(here, gpt2, model):
+    (here / "other.txt").write_text("Dogs and cats and fog. " * 20, encoding="utf-8")
+    more = ("--validation", "other.txt", "--validate-every", "2", "--validation-windows", "3")
+    status, _, err = gpt2("finetune", "text.txt", "--model", model, *SMALL, *more)
+    assert status == 0
+    held_out = len(load(model).tokenizer.encode("Dogs and cats and fog. " * 20)) + 1  # the end token stands behind it
+    assert f" tokens to learn from, {held_out} held out, windows of 16" in err
+    assert settings()["validation"] == ["other.txt"]
+    assert [event["step"] for event in Run.named("run1").metrics("validation")] == [2, 4]
+
+
+@pytest.mark.parametrize("name", ["nshepperd", "gpt-2-simple"])
+def test_the_presets_of_2019_learn_as_those_programs_did(gpt2, model, name):
+    status, _, _ = gpt2(
+        "finetune", "text.txt", "--model", model, "--preset", name, "--steps", "2", "--sample-every", "0"
+    )
+    learnt = settings()["training"]
+    assert (status, learnt["weight_decay"], learnt["beta2"], learnt["schedule"]) == (0, 0.0, 0.999, "constant")
+    assert learnt["learning_rate"] == {"nshepperd": 2e-5, "gpt-2-simple": 1e-4}[name]
+    assert learnt["accumulate_as"] == "sum"

@@ -1,11 +1,10 @@
 import re
-import signal
 import time
 
 import pytest
 
-from gpt2kit.cli.terminal import Interruptible, drawing
-from gpt2kit.progress import Progress, silent
+from gpt2kit.cli.terminal import drawing
+from gpt2kit.progress import Progress
 
 
 def shown(capsys, reports):
@@ -116,57 +115,9 @@ def test_the_last_line_of_a_task_stays_when_the_next_begins(capsys, monkeypatch)
     assert drawn.index("encode 7 characters") < drawn.rindex("train 1/2 steps")
 
 
-# --- Ctrl-C ---
-
-
-TRAINING = Progress("train", 1, 9, "step")
-
-
-@pytest.fixture
-def interruptible():
-    return Interruptible(silent)
-
-
-def test_while_training_the_first_ctrl_c_only_asks(interruptible, capsys):
-    with interruptible:
-        interruptible.report(TRAINING)
-        assert not interruptible()
-        signal.raise_signal(signal.SIGINT)
-        assert interruptible()
-    assert "Ctrl-C again ends at once" in capsys.readouterr().err
-
-
-def press_ctrl_c(interruptible, *, after):
-    with interruptible:
-        for progress in after:
-            interruptible.report(progress)
-        signal.raise_signal(signal.SIGINT)
-
-
-def test_the_second_ctrl_c_ends_at_once(interruptible):
-    press_ctrl_c(interruptible, after=[TRAINING])
-    with pytest.raises(KeyboardInterrupt):
-        press_ctrl_c(interruptible, after=[])
-
-
-@pytest.mark.parametrize(
-    "progress",
-    [Progress("encode", 1, None, "character"), Progress("train", 9, 9, "step"), Progress("evaluate", 1, 9, "token")],
-    ids=["before", "at the end", "after"],
-)
-def test_when_nothing_is_to_be_saved_ctrl_c_ends_at_once(interruptible, progress):
-    with pytest.raises(KeyboardInterrupt):
-        press_ctrl_c(interruptible, after=[TRAINING, progress])
-
-
-def test_afterwards_ctrl_c_means_what_it_meant(interruptible):
-    before = signal.getsignal(signal.SIGINT)
-    with interruptible:
-        assert signal.getsignal(signal.SIGINT) is not before
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_reports_are_passed_on():
-    heard = []
-    Interruptible(heard.append).report(TRAINING)
-    assert heard == [TRAINING]
+def test_a_measurement_amid_training_leaves_no_lines(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    training, measuring = Progress("train", 1, 9, "step"), Progress("validate", 0, 4, "window")
+    drawn = shown(capsys, [training, measuring, Progress("train", 2, 9, "step")])
+    assert drawn.count("\n") == 1, "only the live line's own end"

@@ -7,7 +7,7 @@ from gpt2kit.errors import ConfigError
 
 COUNTS = ["steps", "batch_size", "accumulate", "window", "validate_every", "save_every", "print_every"]
 COUNTS += ["loss_chunk", "sample_tokens", "keep"]
-AMOUNTS = ["warmup_steps", "weight_decay", "clip_norm", "patience", "sample_every"]
+AMOUNTS = ["warmup_steps", "weight_decay", "clip_norm", "patience", "sample_every", "validation_windows"]
 NUMBERS = ["learning_rate", "muon_learning_rate", "weight_decay", "clip_norm", "beta2", "validation_share", "epochs"]
 OPEN = {  # what a recipe adds to what is given by default
     **{"steps": 10, "batch_size": 4, "accumulate": 2, "window": 8, "learning_rate": 1e-3, "warmup_steps": 0},
@@ -39,7 +39,7 @@ def test_rates_and_epochs_are_above_zero(name, value):
         TrainingConfig(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["beta2", "dropout", "validation_share"])
+@pytest.mark.parametrize("name", ["beta2", "noise", "dropout", "validation_share"])
 @pytest.mark.parametrize("value", [-0.1, 1.0])
 def test_shares_stay_below_one(name, value):
     with pytest.raises(ConfigError, match=rf"^{name} must be in \[0, 1\), got {value}$"):
@@ -130,7 +130,14 @@ def test_presets_are_settings_that_go_together(name):
 
 
 @pytest.mark.parametrize(
-    ("setting", "word"), [("schedule", "linear"), ("optimizer", "sgd"), ("precision", "fp8"), ("precision", None)]
+    ("setting", "word"),
+    [
+        ("schedule", "linear"),
+        ("optimizer", "adam"),
+        ("accumulate_as", "max"),
+        ("precision", "fp8"),
+        ("precision", None),
+    ],
 )
 def test_words_that_mean_nothing_here_are_refused(setting, word):
     with pytest.raises(ConfigError, match=f"{setting} must be one of"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2kit.data.batches import IGNORED, Corpus, batch_at, consecutive_batches, hold_out, shuffled
+from gpt2kit.data.batches import IGNORED, Corpus, batch_at, consecutive_batches, hold_out, shuffled, with_noise
 
 
 @dataclass
@@ -307,3 +307,45 @@ def test_what_is_held_out_depends_on_nothing_but_the_text_and_the_share():
     np.random.seed(7)
     for parts, again in zip(first, hold_out(documents(*range(1, 90)), 0.2), strict=True):
         np.testing.assert_array_equal(parts, again)
+
+
+# --- noise ---
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_noise_is_the_same_however_a_step_is_cut(parts):
+    ids_BT = np.arange(4 * 50).reshape(4, 50)
+    whole = with_noise(ids_BT, 0.4, 1000, 7, first_window=12)
+    size = 4 // parts
+    cut = [with_noise(ids_BT[n : n + size], 0.4, 1000, 7, first_window=12 + n) for n in range(0, 4, size)]
+    np.testing.assert_array_equal(np.concatenate(cut), whole)
+
+
+def test_noise_replaces_its_share_with_ids_of_all_kinds():
+    ids_BT = np.full((50, 1000), 5)
+    noisy_BT = with_noise(ids_BT, 0.3, 10, 0, first_window=0)
+    assert (ids_BT == 5).all(), "what was given is left alone"
+    assert (noisy_BT != 5).mean() == pytest.approx(0.3 * 0.9, abs=0.01)  # a tenth is replaced by itself
+    counts = np.bincount(noisy_BT[noisy_BT != 5], minlength=10)
+    assert np.delete(counts, 5) == pytest.approx(np.full(9, counts.sum() / 9), rel=0.1)
+
+
+@pytest.mark.parametrize("change", [{"seed": 8}, {"first_window": 13}], ids=str)
+def test_noise_differs_from_seed_to_seed_and_from_window_to_window(change):
+    ids_BT = np.zeros((1, 100), int)
+    one = with_noise(ids_BT, 0.5, 1000, **{"seed": 7, "first_window": 12})
+    other = with_noise(ids_BT, 0.5, 1000, **{"seed": 7, "first_window": 12, **change})
+    assert (one != other).any()
+
+
+# --- some of all windows ---
+
+
+@pytest.mark.parametrize(
+    ("windows", "numbers"), [(1, [0]), (2, [0, 5]), (3, [0, 3, 6]), (10, range(10)), (99, range(10))]
+)
+def test_some_windows_are_spread_evenly(windows, numbers):
+    batches = consecutive_batches(corpus_of(101, window=10), 3, windows)
+    starts = [start for batch in batches for start in batch.inputs_BT[:, 0]]
+    every = [start for batch in consecutive_batches(corpus_of(101, window=10), 3) for start in batch.inputs_BT[:, 0]]
+    assert starts == [every[number] for number in numbers]

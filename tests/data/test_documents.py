@@ -113,6 +113,16 @@ def test_half_a_character_can_be_replaced(write):
     write("a.jsonl", '{"text": "a\\ud83d"}\n{"text": "\\ude00b"}\n{"text": "\\ud83d\\ude00"}')
     with pytest.warns(UserWarning, match="half characters in 2 lines"):
         assert documents("a.jsonl", invalid_utf8="replace") == ["a�", "�b", "😀"]
+    with pytest.warns(UserWarning, match="half characters in 2 lines; what stood there is left out"):
+        assert documents("a.jsonl", invalid_utf8="ignore") == ["a", "b", "😀"]
+
+
+def test_every_kind_of_text_may_be_in_another_encoding(write):
+    lines = {"a.txt": "床前", "b.jsonl": '{"text": "床前"}\n', "c.csv": "詩\n床前\n"}
+    for encoding in ("gb18030", "utf-16"):
+        for name, content in lines.items():
+            write(name, content.encode(encoding))
+            assert documents(name, encoding=encoding) == ["床前"]
 
 
 # --- CSV ---
@@ -208,6 +218,8 @@ def test_parquet_does_not_promise_utf8(table):
         documents("a.parquet")
     with pytest.warns(UserWarning, match="not UTF-8 in 1 rows"):
         assert documents("a.parquet", invalid_utf8="replace") == ["good �", "bad �"]
+    with pytest.warns(UserWarning, match="not UTF-8 in 1 rows; what stood there is left out"):
+        assert documents("a.parquet", invalid_utf8="ignore") == ["good �", "bad "]
 
 
 def test_a_damaged_parquet_file_is_named(table, here):

@@ -1,4 +1,5 @@
 import errno
+import itertools
 import json
 import os
 import resource
@@ -8,10 +9,13 @@ import sys
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.data import shard_writer
 from gpt2kit.data.encode import encode_to_shards
+from gpt2kit.data.npz import encode_to_npz
 from gpt2kit.data.shards import open_shards
 from gpt2kit.errors import ConfigError, DataError, FormatError, RunLocked
 
@@ -158,6 +162,52 @@ def test_progress_is_told_in_bytes_of_the_inputs(encode, prose, here):
     assert reports[-1].values["megabytes_per_second"] > 0
 
 
+# --- texts joined as encode.py joined them ---
+
+TEXTS = st.text(st.sampled_from("ab \n中<|"), min_size=1, max_size=40)
+
+
+@pytest.mark.slow
+@given(texts=st.lists(TEXTS, min_size=1, max_size=6), combine=st.integers(1, 60), data=st.data())
+def test_shards_hold_what_an_npz_holds(tmp_path_factory, tiny, texts, combine, data):
+    """Files and .npz in any order; arrays that come amid a text that is pending stand behind it in shards."""
+    place, reading = tmp_path_factory.mktemp("combined"), ReadingConfig(combine=combine)
+    for number, text in enumerate(texts):
+        if stored := data.draw(st.lists(st.integers(0, 300), max_size=3)):
+            np.savez(place / f"in{number}a.npz", np.array(stored))
+        kind, content = data.draw(st.sampled_from([("txt", text), ("csv", f'head\n"{text}"\n')]))
+        (place / f"in{number}b.{kind}").write_text(content, encoding="utf-8")
+    inputs = sorted(place.iterdir())
+    encode_to_npz(inputs, tiny, place / "out.npz", reading=reading)
+    shards = encode_to_shards(inputs, tiny, place / "out", reading=reading)
+    documents = [shards.take(np.arange(*span)).tolist() for span in itertools.pairwise([0, *shards.ends])]
+    with np.load(place / "out.npz") as stored:
+        arrays = [stored[name].tolist() for name in stored.files]
+    assert sorted(documents) == sorted(arrays)
+    if not any(path.suffix == ".npz" for path in inputs):
+        assert documents == arrays
+
+
+def test_stored_arrays_wait_for_the_text_that_is_pending(encode, write, tiny):
+    write("a.txt", "the cat")
+    np.savez("b.npz", np.array([5, 6]))
+    write("c.txt", "sat on it")
+    joined = tiny.encode(f"the cat{END}sat on it{END}")
+    assert ids_of(encode("b.npz", "a.txt", "b.npz", "c.txt", combine=100)) == [5, 6, *joined, 5, 6]
+    assert ids_of(encode("a.txt", "b.npz", "c.txt", combine=5, into="cut")) == [
+        *tiny.encode("the cat"),
+        *(5, 6),
+        *tiny.encode("sat on it"),
+    ]
+
+
+def test_shards_are_no_part_of_an_npz(encode, write, tiny, here):
+    write("a.txt", "the cat")
+    encode("a.txt", into="made")
+    with pytest.raises(DataError, match=r"made: is encoded already; for an \.npz, name the text"):
+        encode_to_npz(["made"], tiny, here / "out.npz")
+
+
 # --- once more ---
 
 
@@ -186,6 +236,20 @@ def test_another_encoding_is_replaced_only_when_asked(encode, write, here, tiny,
         encode("a.txt")
     assert ids_of(encode("a.txt", overwrite=True)) == [*tiny.encode((here / "a.txt").read_text("utf-8")), 319]
     assert left_over(here) == ["out"]
+
+
+def test_an_encoding_made_before_an_option_was_known_is_recognised(encode, write, here):
+    write("a.txt", "the cat")
+    encode("a.txt")
+    manifest = json.loads((here / "out/manifest.json").read_text("utf-8"))
+    for name in ("combine", "encoding"):
+        del manifest["recipe"]["reading"][name]
+    (here / "out/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    reports = []
+    assert encode("a.txt", report=reports.append).total
+    assert reports == []
+    with pytest.raises(ConfigError, match="the reading options are others"):
+        encode("a.txt", combine=1)
 
 
 def test_other_options_or_inputs_make_another_encoding(encode, write, openai, here):

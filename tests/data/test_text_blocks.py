@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.data.sources import find_sources
 from gpt2kit.data.text_blocks import decode_blocks, read_blocks, split_lines, without_byte_order_mark
 from gpt2kit.errors import DataError
@@ -24,22 +25,25 @@ def cut(whole, places):
     return [whole[start:end] for start, end in itertools.pairwise(edges)]
 
 
-def read(place, invalid_utf8="refuse"):
+def read(place, **options):
     counts = []
     (source,) = find_sources([place])
-    text = "".join(read_blocks(source, invalid_utf8, counts.append))
+    text = "".join(read_blocks(source, ReadingConfig(**options), counts.append))
     assert sum(counts) == source.size_bytes, "every byte of the file counts once"
     return text
+
+
+def decoded(blocks, **options):
+    return "".join(decode_blocks(blocks, "x", ReadingConfig(**options)))
 
 
 # --- UTF-8 ---
 
 
-@given(content=BYTES, cuts=CUTS)
+@given(content=BYTES, cuts=CUTS, faults=st.sampled_from(["replace", "ignore"]))
 @pytest.mark.filterwarnings("ignore:.*not UTF-8")
-def test_blocks_are_decoded_as_python_decodes_the_whole(content, cuts):
-    text = "".join(decode_blocks(cut(content, cuts), "x", "replace"))
-    assert text == content.decode("utf-8", "replace")
+def test_blocks_are_decoded_as_python_decodes_the_whole(content, cuts, faults):
+    assert decoded(cut(content, cuts), invalid_utf8=faults) == content.decode("utf-8", faults)
 
 
 @given(content=BYTES, cuts=CUTS)
@@ -48,40 +52,95 @@ def test_the_first_byte_that_is_not_utf8_is_named(content, cuts):
         expected = content.decode()
     except UnicodeDecodeError as error:
         with pytest.raises(DataError, match=rf"^x: not UTF-8 at byte {error.start} \({content[error.start]:02x}\)"):
-            list(decode_blocks(cut(content, cuts), "x"))
+            decoded(cut(content, cuts))
     else:
-        assert "".join(decode_blocks(cut(content, cuts), "x")) == expected
+        assert decoded(cut(content, cuts)) == expected
 
 
-def test_one_warning_tells_the_first_place_and_how_many(here):
-    with pytest.warns(UserWarning, match=r"^x: not UTF-8 in 3 places, the first at byte 1; U\+FFFD") as caught:
-        text = "".join(decode_blocks([b"a\xff", b"b\xe4", b"c\xf0\x9f"], "x", "replace"))
-    assert (text, len(caught)) == ("a�b�c�", 1)
+@pytest.mark.parametrize(
+    ("faults", "text", "ending"),
+    [
+        ("replace", "a�b\ufffd�c�", r"U\+FFFD stands there instead"),
+        ("ignore", "ab\ufffdc", "what stood there is left out"),
+    ],
+)
+def test_one_warning_tells_the_first_place_and_how_many(faults, text, ending):
+    with pytest.warns(UserWarning, match=rf"^x: not UTF-8 in 3 places, the first at byte 1; {ending}$") as caught:
+        assert decoded([b"a\xff", b"b\xef\xbf", b"\xbd\xe4", b"c\xf0\x9f"], invalid_utf8=faults) == text
+    assert len(caught) == 1
 
 
 def test_a_latin1_text_is_decoded_in_time_linear_in_its_length():
     """Half of a megabyte of faults: quadratic work would take minutes."""
     with pytest.warns(UserWarning, match="500,000 places"):
-        text = "".join(decode_blocks([b"a\xe9" * 500_000], "x", "replace"))
-    assert text == "a�" * 500_000
+        assert decoded([b"a\xe9" * 500_000], invalid_utf8="replace") == "a�" * 500_000
 
 
 @pytest.mark.parametrize("content", ["床前".encode("gbk"), "naïve".encode("latin-1")])
 def test_other_encodings_are_refused_with_the_next_step(write, content):
     write("a.txt", content)
-    with pytest.raises(DataError, match="iconv"):
+    with pytest.raises(DataError, match=r"iconv; .* --encoding NAME, .*--invalid-utf8 replace"):
         read("a.txt")
 
 
 @pytest.mark.parametrize("blocks", [[b"abc\0def"], [b"ab", b"c\0def"]])
 def test_a_zero_byte_is_no_text(blocks):
-    with pytest.raises(DataError, match=r"^a: looks binary \(a zero byte at 3\)"):
-        list(decode_blocks(blocks, "a"))
+    for encoding in ("utf-8", "gb18030"):
+        with pytest.raises(DataError, match=r"^x: looks binary \(a zero byte at 3\)"):
+            decoded(blocks, encoding=encoding)
 
 
 @pytest.mark.parametrize("blocks", [["\ufeffab", "\ufeffc"], ["\ufeff", "ab", "\ufeffc"]])
 def test_only_the_first_byte_order_mark_is_dropped(blocks):
     assert "".join(without_byte_order_mark(blocks)) == "ab\ufeffc"
+
+
+# --- other encodings ---
+
+ENCODINGS = [
+    "gb18030",
+    "big5",
+    "shift_jis",
+    "iso2022_jp",
+    "latin-1",
+    "cp037",
+    "utf-8-sig",
+    "utf-16",
+    "utf-16-be",
+    "utf-32",
+]
+
+
+@given(text=st.text(st.sampled_from("ab\n中月é🙂")), cuts=CUTS, encoding=st.sampled_from(ENCODINGS))
+def test_a_text_in_any_encoding_is_read_however_it_is_cut(text, cuts, encoding):
+    content = text.encode(encoding, "ignore")
+    assert decoded(cut(content, cuts), encoding=encoding) == content.decode(encoding)
+
+
+@given(content=BYTES, cuts=CUTS, encoding=st.sampled_from(["gb18030", "big5", "utf-16-le", "ascii"]))
+@pytest.mark.filterwarnings("ignore:.*not [A-Z]")
+def test_the_faults_of_any_encoding_are_those_that_python_finds(content, cuts, encoding):
+    blocks = cut(content, cuts)
+    for faults in ("replace", "ignore"):
+        assert decoded(blocks, encoding=encoding, invalid_utf8=faults) == content.decode(encoding, faults)
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError as error:
+        with pytest.raises(DataError, match=rf"^x: not {encoding.upper()} at byte {error.start} \("):
+            decoded(blocks, encoding=encoding)
+
+
+def test_utf16_without_its_mark_is_refused_with_the_next_step(write):
+    write("a.txt", "the cat".encode("utf-16-le"))
+    with pytest.raises(DataError, match=r"^a\.txt: cannot be decoded: UTF-16 .*BOM; .* utf-16-le: --encoding$"):
+        read("a.txt", encoding="utf-16")
+    assert read("a.txt", encoding="utf-16-le") == "the cat"
+
+
+def test_half_a_character_is_refused_where_an_encoding_can_spell_it(write):
+    write("a.txt", b"a+2AA-")
+    with pytest.raises(DataError, match=r"^a\.txt: cannot be decoded: .*surrogates"):
+        read("a.txt", encoding="utf-7")
 
 
 # --- lines ---
@@ -143,7 +202,7 @@ def test_a_file_that_unpacks_to_very_much_comes_in_bearable_blocks(write):
     packed = b"".join(packer.compress(b" " * (1 << 20)) for _ in range(100)) + packer.flush()
     write("a.txt.zst", packed)
     (source,) = find_sources(["a.txt.zst"])
-    sizes = [len(block) for block in read_blocks(source, "refuse", lambda count: None)]
+    sizes = [len(block) for block in read_blocks(source, ReadingConfig(), lambda count: None)]
     assert sum(sizes) == 100 << 20
     assert max(sizes) <= 64 << 20
 
@@ -152,4 +211,4 @@ def test_a_file_without_permission_or_a_directory_is_named(write, here):
     (source,) = find_sources([write("a.txt", b"x")])
     (here / "a.txt").unlink()
     with pytest.raises(DataError, match=r"^a\.txt: cannot be read: No such file"):
-        list(read_blocks(source, "refuse", lambda count: None))
+        list(read_blocks(source, ReadingConfig(), lambda count: None))

@@ -15,6 +15,7 @@ from gpt2kit.formats import huggingface, keras_h5
 from gpt2kit.progress import silent
 
 h5py = pytest.importorskip("h5py")
+pytestmark = pytest.mark.slow  # each file is opened by a child process
 WRITTEN_BY_KERAS = ["hf-tf-h5", "hf-tf-h5/sharded", "hf-tf-h5/base_model", "hf-tf-h5-old"]
 CONFIG = ModelConfig(vocab_size=320, window=56, width=40, heads=4, layers=3, inner_width=160)
 

@@ -70,3 +70,14 @@ def test_what_openais_code_cannot_run_is_refused_before_anything_is_written(gold
     with pytest.raises(ConfigError, match=f"OpenAI's format cannot hold .*{match}.*; the format safetensors can"):
         openai.write(replace(original, config=replace(original.config, **changes)), tmp_path / "new", silent)
     assert not (tmp_path / "new").exists()
+
+
+def test_what_stands_beside_the_weights_can_be_written_alone(shared, tmp_path):
+    """OpenAI's own three files, as they came: the numbers equal, the vocabulary to the byte."""
+    openai_tiny = shared / "fixtures" / "openai-tiny"
+    source = next(openai_tiny.rglob("hparams.json")).parent
+    openai.write_surroundings(openai.read(source), tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["encoder.json", "hparams.json", "vocab.bpe"]
+    for name in ("hparams.json", "encoder.json"):
+        assert json.loads((tmp_path / "run" / name).read_bytes()) == json.loads((source / name).read_bytes())
+    assert (tmp_path / "run" / "vocab.bpe").read_bytes() == (source / "vocab.bpe").read_bytes()

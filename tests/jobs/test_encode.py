@@ -31,12 +31,26 @@ def test_an_npz_is_the_one_that_nshepperds_program_wrote(here, shared, old_runs,
     place, inputs = old_runs
     assert sorted(inputs) == sorted(RUNS)
     files, combine = inputs[name]
-    encode(files, "ours.npz", model=shared / "data", combine=combine)
+    encode(files, "ours.npz", model=shared / "data", reading=ReadingConfig(combine=combine))
     with np.load("ours.npz") as ours, np.load(place / name) as theirs:
         assert ours.files == theirs.files
         for array in theirs.files:
             assert ours[array].dtype == theirs[array].dtype == np.int64
             np.testing.assert_array_equal(ours[array], theirs[array])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_shards_of_the_text_or_of_the_npz_hold_the_arrays_of_nshepperds_program(here, shared, old_runs, name):
+    place, inputs = old_runs
+    files, combine = inputs[name]
+    with np.load(place / name) as theirs:
+        arrays = [theirs[array].tolist() for array in theirs.files]
+    for texts, out in ((files, "text"), ([place / name], "npz")):
+        encode(texts, out, model=shared / "data", reading=ReadingConfig(combine=combine))
+        shards = open_shards(here / out)
+        assert shards.take(np.arange(shards.total)).tolist() == list(chain.from_iterable(arrays))
+        assert shards.ends.tolist() == np.cumsum([len(array) for array in arrays]).tolist()
 
 
 @pytest.mark.slow
@@ -77,8 +91,6 @@ def test_what_goes_wrong_leaves_no_npz(here, model):
     (here / "a.txt").write_bytes(b"\xff")
     with pytest.raises(DataError):
         encode(["a.txt"], "out.npz", model=model)
-    with pytest.raises(ConfigError, match="combine must be 1 or more"):
-        encode(["a.txt"], "out.npz", model=model, combine=0)
     assert [path.name for path in here.iterdir()] == ["a.txt"]
 
 

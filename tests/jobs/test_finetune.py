@@ -1,12 +1,12 @@
 import gzip
 import json
-import shutil
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
+from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.toml_file import read_toml
 from gpt2kit.config.training import TrainingConfig
 from gpt2kit.errors import ConfigError, DataError, Gpt2kitError, ModelNotFound, RunLocked
@@ -44,19 +44,6 @@ def planned(here, model):
 
 
 # --- a run ---
-
-
-def test_what_another_program_has_trained_is_not_mixed_with(here, model, shared):
-    old = here / "checkpoint" / "run1"
-    shutil.copytree(shared / "fixtures" / "gpt2simple" / "checkpoint" / "run1", old)
-    before = sorted(path.name for path in old.iterdir())
-    with pytest.raises(
-        ConfigError, match=r"run1: a run of another program; .*--model checkpoint/run1 --run-name ANOTHER"
-    ):
-        finetune(["text.txt"], model, training=ONE_STEP)
-    assert sorted(path.name for path in old.iterdir() if path.name != "lock") == before
-    outcome = finetune(["text.txt"], old, training=ONE_STEP, run_name="new")
-    assert outcome.step == 1
 
 
 def test_a_run_learns(here, model):
@@ -119,9 +106,10 @@ def test_tensorboard_reads_the_losses_of_a_run(here, model):
 def test_samples_are_in_the_run_and_where_the_old_tools_put_them(here, model):
     heard = []
     training = replace(SHORT, sample_every=8, sample_tokens=12)
-    finetune(["text.txt"], model, training=training, on_sample=lambda step, text: heard.append((step, text)))
-    assert [step for step, _ in heard] == [8, 16, 20]
-    for step, text in heard:
+    finetune(["text.txt"], model, training=training, on_event=heard.append)
+    samples = {event["step"]: event["text"] for event in heard if event["event"] == "sample"}
+    assert list(samples) == [8, 16, 20]
+    for step, text in samples.items():
         for place in (here / "checkpoint" / "run1" / "samples", here / "samples" / "run1"):
             assert (place / f"samples-{step}").read_bytes() == f"======== SAMPLE 1 ========\n{text}\n".encode()
 
@@ -208,7 +196,7 @@ def as_shards(place, model):
 
 
 def as_npz(place, model):
-    return [encode(as_text(place), place.parent / "ids.npz", model=model, combine=1).path]
+    return [encode(as_text(place), place.parent / "ids.npz", model=model, reading=ReadingConfig(combine=1)).path]
 
 
 @pytest.mark.parametrize("form", [as_text, as_glob, as_directory, as_gzip, as_json_lines, as_csv, as_shards, as_npz])

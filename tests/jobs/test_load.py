@@ -9,7 +9,7 @@ from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.errors import ConfigError, FormatError, MissingExtra, ModelNotFound
 from gpt2kit.generate.reference import ReferenceEngine
 from gpt2kit.generate.torch_engine import TorchEngine
-from gpt2kit.jobs.load import load
+from gpt2kit.jobs.load import available_gpus, load, use_threads
 
 
 @pytest.fixture
@@ -114,3 +114,20 @@ def test_a_model_without_a_vocabulary_is_refused(model, here):
         shutil.copyfile(model / name, here / name)
     with pytest.raises(FormatError, match="no vocabulary"):
         load(here)
+
+
+def test_the_gpus_are_those_that_torch_finds():
+    import torch
+
+    found = available_gpus()
+    assert len(found) == torch.cuda.device_count() + int(torch.backends.mps.is_available())
+    assert all(torch.device(name).type in ("cuda", "mps") for name in found)
+
+
+def test_threads_are_torchs():
+    import torch
+
+    before = torch.get_num_threads()
+    use_threads(before + 1)
+    assert torch.get_num_threads() == before + 1
+    use_threads(before)

@@ -93,15 +93,13 @@ def recipe_of():
 def trainer_of(make_network, recipe_of, text, tiny_checkpoint, tmp_path):
     """Builds a trainer of the tiny model; `name` names its run, `network` takes the place of a new one."""
 
-    def make(
-        name="run", *, network=None, learn=text, validate=None, report=silent, journal=None, sample=None, **changes
-    ):
+    def make(name="run", *, network=None, learn=text, validate=None, report=silent, sample=None, hear=list, **changes):
         recipe, run = recipe_of(**changes), Run(tmp_path / name)
         if not run.directory.exists():
             run.directory.mkdir()
             huggingface.write_surroundings(tiny_checkpoint, run.directory)
         network = network or make_network(recipe.dropout)
-        return Trainer(network, recipe, learn, validate, run, report, journal=journal, sample=sample)
+        return Trainer(network, recipe, learn, validate, run, report, on_event=hear, sample=sample)
 
     return make
 

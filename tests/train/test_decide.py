@@ -12,8 +12,8 @@ MODEL = SIZES["124M"].config(50257)
 LEARNT, UNTAUGHT = 3.3, 10.9  # first losses in nats; log 50257 is 10.82
 
 
-def facts_of(tokens=1_000_000, parameters=SMALL, first_loss=LEARNT, precision="bf16"):
-    return Facts(tokens, MODEL, parameters, first_loss, precision, "this device computes so")
+def facts_of(measured=100_000, parameters=SMALL, first_loss=LEARNT, precision="bf16"):
+    return Facts(measured, MODEL, parameters, first_loss, precision, "this device computes so")
 
 
 def decided(config=None, windows=900, window=1024, share=0.1, **facts):
@@ -189,18 +189,18 @@ def test_a_twentieth_of_the_steps_warms_up_and_200_at_most(steps, warmup):
 
 @pytest.mark.parametrize("steps", [1, 19, 20, 21, 1000])
 def test_without_held_out_text_it_saves_20_times_in_a_run(steps):
-    recipe, _ = decided(TrainingConfig(steps=steps), share=0.0)
+    recipe, _ = decided(TrainingConfig(steps=steps), share=0.0, measured=0)
     assert recipe.validate_every == recipe.save_every == recipe.sample_every == math.ceil(steps / 20)
 
 
 def test_measuring_takes_a_tenth_of_the_time_at_most():
     """100 000 held-out tokens at a third of the price of learning cost 8.14 steps of 4096."""
-    recipe, _ = decided(TrainingConfig(steps=1000), tokens=1_000_000, share=0.1)
+    recipe, _ = decided(TrainingConfig(steps=1000), measured=100_000)
     assert recipe.validate_every == 82
 
 
 def test_it_measures_at_the_end_at_least():
-    recipe, _ = decided(TrainingConfig(steps=30), tokens=1_000_000, share=0.1)
+    recipe, _ = decided(TrainingConfig(steps=30), measured=100_000)
     assert recipe.validate_every == 30
 
 
@@ -226,7 +226,8 @@ def test_stepping_in_backward_takes_fp32_where_only_fp16_is_fast():
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 @pytest.mark.parametrize("parameters", [SMALL, MEDIUM])
 def test_every_preset_becomes_a_recipe_on_every_device(name, precision, parameters):
-    recipe, made = decided(TrainingConfig(**PRESETS[name]), precision=precision, parameters=parameters)
+    share = PRESETS[name].get("validation_share", 0.1)
+    recipe, made = decided(TrainingConfig(**PRESETS[name]), share=share, precision=precision, parameters=parameters)
     kept = {key: value for key, value in PRESETS[name].items() if key != "window"}
     assert {key: getattr(recipe, key) for key in kept} == kept
     assert not set(made) & set(PRESETS[name])

@@ -144,26 +144,13 @@ def test_a_report_of_the_last_step_comes_after_its_snapshot(trainer_of, never):
     assert saved == [None] * 5 + [6]
 
 
-class Notes:
-    """A journal on a sheet of paper."""
-
-    def __init__(self):
-        self.events = []
-
-    def log(self, event):
-        self.events.append(dict(event))
-
-    def close(self):
-        pass
-
-
-def test_a_journal_hears_every_event(trainer_of, never, other_text):
-    notes = Notes()
-    trainer = trainer_of(validate=other_text, journal=notes, sample=str)
+def test_whoever_listens_hears_every_event(trainer_of, never, other_text):
+    heard = []
+    trainer = trainer_of(validate=other_text, hear=heard.append, sample=str)
     trainer.train(never)
-    assert len(notes.events) > 6
+    assert len(heard) > 6
     for kind in ("train", "validation", "sample", "save"):
-        assert [event for event in notes.events if event["event"] == kind] == trainer.run.metrics(kind)
+        assert [event for event in heard if event["event"] == kind] == trainer.run.metrics(kind)
 
 
 # --- samples ---

@@ -114,7 +114,7 @@ def test_a_missing_moment_is_refused_by_name(frozen_adamw, recipe_of):
     del stored["exp_avg.ln_f.bias"]
     save_file(stored, directory / "optimizer.safetensors")
     with pytest.raises(
-        WeightMismatch, match=r"optimizer\.safetensors: exp_avg\.ln_f\.bias is missing; expected \(40,\)"
+        WeightMismatch, match=r"optimizer\.safetensors: exp_avg\.ln_f\.bias is missing; expected \(40,\); .*--model "
     ):
         wake_optimizer(network, Optimizer(network, recipe_of()), directory, updates=1)
 
@@ -126,12 +126,6 @@ def test_a_moment_of_another_shape_is_refused(frozen_adamw, recipe_of):
     save_file(stored, directory / "optimizer.safetensors")
     with pytest.raises(WeightMismatch, match=r"exp_avg\.ln_f\.bias is \(41,\); expected \(40,\)"):
         wake_optimizer(network, Optimizer(network, recipe_of()), directory, updates=1)
-
-
-def test_another_optimizer_than_before_is_refused_with_a_way_out(frozen_adamw, recipe_of):
-    network, _, directory = frozen_adamw
-    with pytest.raises(WeightMismatch, match=r"momentum_buffer.* is missing.*if the optimizer was changed.*--model "):
-        wake_optimizer(network, Optimizer(network, recipe_of(optimizer="muon")), directory, updates=1)
 
 
 def test_a_torn_optimizer_file_is_refused(frozen_adamw, recipe_of):

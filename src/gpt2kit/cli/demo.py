@@ -19,10 +19,11 @@ class DemoCommand:
 
     def __call__(self) -> int:
         """Run the demo and print what came of it."""
-        from gpt2kit.cli.terminal import Interruptible, drawing
+        from gpt2kit.cli.terminal import drawing, tell_saving
         from gpt2kit.jobs.demo import HELD_OUT, NAME, PROMPT, Demo, demo
+        from gpt2kit.jobs.interruptible import Interruptible
 
-        with drawing() as report, Interruptible(report) as interruptible:
+        with drawing() as report, Interruptible(report, tell_saving) as interruptible:
             outcome = demo(interruptible.report, interruptible)
         if not isinstance(outcome, Demo):
             print(f"stopped at step {outcome.step:,}; to go on: gpt2 demo")

@@ -28,8 +28,6 @@ class Encode:
     model: Annotated[str, arg(aliases=("--model-name",))] = "124M"
     """Whose vocabulary: a model, or a directory that holds a vocabulary."""
     reading: OmitArgPrefixes[ReadingConfig] = ReadingConfig()
-    combine: int = 50000
-    """For .npz: shorter texts, in characters, are joined with the next."""
     workers: int = 0
     """Threads that encode; 0 takes one a core."""
     overwrite: FlagCreatePairsOff[bool] = False
@@ -50,7 +48,6 @@ class Encode:
                     self.output,
                     model=self.model,
                     reading=self.reading,
-                    combine=self.combine,
                     workers=self.workers,
                     overwrite=self.overwrite,
                     report=report,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.training import TrainingConfig
@@ -32,6 +32,8 @@ class Finetune:
     """What a new run starts from: a known name (124M), a directory, a file, or another run."""
     run_name: str = "run1"
     """The run's name: its directory is checkpoint/RUN_NAME."""
+    validation: UseAppendAction[tuple[str, ...]] = ()
+    """A text to measure on, instead of a share of TEXT that is held out; may be given several times."""
     restore_from: str = "latest"
     """latest; best; a step, to go back to it; fresh, to begin again from the model; or a checkpoint to begin from."""
     training: OmitArgPrefixes[TrainingConfig] = TrainingConfig()
@@ -39,32 +41,40 @@ class Finetune:
     device: DeviceName = "auto"
     """auto: a GPU where torch finds one."""
     preset: str | None = None
-    """Settings that belong together: from-scratch (a small model that has learnt nothing), lean (less memory)."""
+    """Settings that belong together: from-scratch (a small model that has learnt nothing), lean (less memory),
+    nshepperd or gpt-2-simple (to learn as these programs did)."""
     config: Path | None = None
     """A TOML file with any of these options, such as a run's run.toml; it wins over the preset, options win over it."""
 
     def __call__(self) -> int:
         """Train, drawing progress, and say where the run stands."""
-        from gpt2kit.cli.terminal import Interruptible, drawing
+        from gpt2kit.cli.terminal import drawing, tell_saving
         from gpt2kit.jobs.finetune import finetune
+        from gpt2kit.jobs.interruptible import Interruptible
 
-        with drawing() as report, Interruptible(report) as interruptible:
+        with drawing() as report, Interruptible(report, tell_saving) as interruptible:
             run = finetune(
                 self.dataset,
                 self.model,
                 run_name=self.run_name,
+                validation=self.validation,
                 training=self.training,
                 reading=self.reading,
                 restore_from=self.restore_from,
                 device=self.device,
                 report=interruptible.report,
                 announce=lambda plan: print("\n".join(_told(plan)), file=sys.stderr),
-                on_sample=lambda step, text: print(f"======== step {step:,} ========\n{text}", file=sys.stderr),
+                on_event=_tell_sample,
                 stop_asked=interruptible,
             )
         for line in _result(run):
             print(line)
         return 130 if run.interrupted else 0
+
+
+def _tell_sample(event: Mapping[str, Any]) -> None:
+    if event["event"] == "sample":
+        print(f"======== step {event['step']:,} ========\n{event['text']}", file=sys.stderr)
 
 
 def _told(plan: Plan) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, UseAppendAction, arg
 
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import DataError
 from gpt2kit.generate.select import DeviceName, EngineName
 
 REMEMBERED_LINES = 1000
@@ -52,50 +50,30 @@ class Interactive:
     def __call__(self) -> int:
         """Talk until the input ends."""
         # Engines load here, not for --help.
-        from gpt2kit.cli.classic import converse
         from gpt2kit.cli.repl import Repl
         from gpt2kit.jobs.load import load
         from gpt2kit.jobs.writing import Writing
+        from gpt2kit.legacy.classic import converse, expect_utf8, typed_line
 
         self._check()
-        _expect_utf8()
+        expect_utf8()
         with load(self.model, engine=self.engine, device=self.device, slots=self.batch_size) as generator:
             if self.classic:
-                converse(generator, _line, self.sampling, self.stop, nsamples=self.nsamples, length=self.length)
+                converse(generator, typed_line, self.sampling, self.stop, nsamples=self.nsamples, length=self.length)
                 return 0
             stop = self.stop if self.length is None else replace(self.stop, max_new_tokens=self.length)
             writing, terminal = Writing(generator, self.sampling, stop), sys.stdin.isatty()
             with _history() if terminal else nullcontext():
-                Repl(writing, _line, sys.stdout, sys.stderr, terminal=terminal).run()
+                Repl(writing, typed_line, sys.stdout, sys.stderr, terminal=terminal).run()
         return 0
 
     def _check(self) -> None:
+        from gpt2kit.legacy.classic import require_batches
+
         require(self.length is None or self.length >= 1, f"length must be 1 or more, got {self.length}")
         many = (self.nsamples, self.batch_size)
         require(self.classic or many == (1, 1), "nsamples and batch_size are for --classic; /retry gives other answers")
-        require(min(many) >= 1, f"nsamples and batch_size must be 1 or more, got {many[0]} and {many[1]}")
-        require(
-            self.nsamples % self.batch_size == 0,
-            f"nsamples must be a multiple of batch_size, got {self.nsamples} and {self.batch_size}",
-        )
-
-
-def _expect_utf8() -> None:
-    """Files and pipes are UTF-8; a terminal knows better, and a wrong key there must not end the program."""
-    if sys.stdin is None:
-        raise DataError("standard input is closed; there is nobody to talk to")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        if sys.stdin.isatty():
-            sys.stdin.reconfigure(errors="replace")
-        else:
-            sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
-
-
-def _line(prompt: str) -> str:
-    try:
-        return input(prompt)
-    except UnicodeDecodeError as error:
-        raise DataError(f"standard input is not UTF-8: {error}") from None
+        require_batches(*many)
 
 
 @contextmanager

@@ -28,6 +28,8 @@ class Command:
     kind: str
     summary: str
     """The first line of the class's docstring: a test keeps them equal."""
+    reads_its_words: bool = False
+    """Whether the class takes the words that follow as they are."""
 
 
 COMMANDS = {
@@ -45,6 +47,7 @@ COMMANDS = {
     "inspect": Command("gpt2kit.cli.inspect", "Inspect", "Show what a checkpoint is made of, or how two differ."),
     "runs": Command("gpt2kit.cli.runs", "Runs", "List the runs in checkpoint/, the newest first."),
     "runs compare": Command("gpt2kit.cli.runs", "RunsCompare", "Draw runs in one picture, and tell how they differ."),
+    "legacy": Command("gpt2kit.cli.legacy", "Legacy", "Run the call line of an old program.", reads_its_words=True),
     "doctor": Command("gpt2kit.cli.doctor", "Doctor", "Show what this machine has, and the fix for what is missing."),
 }
 
@@ -86,7 +89,8 @@ def _run(argv: list[str]) -> int:
         return _reject(name)
     command = COMMANDS[name]
     kind = getattr(import_module(command.module), command.kind)
-    status: int = parse(kind, f"gpt2 {name}", argv[words:])()
+    rest = argv[words:]
+    status: int = (kind(rest) if command.reads_its_words else parse(kind, f"gpt2 {name}", rest))()
     return status
 
 

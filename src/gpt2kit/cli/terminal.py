@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -38,36 +35,9 @@ def drawing() -> Iterator[Report]:
         yield _Lively(live).report
 
 
-class Interruptible:
-    """While training is on, the first Ctrl-C only asks (the object, called, says True); a second one ends at once.
-
-    At any other time there is nothing to save, and Ctrl-C ends at once. `report` must hear all that is reported.
-    """
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self._training = self._asked = False
-
-    def __call__(self) -> bool:
-        return self._asked
-
-    def report(self, progress: Progress) -> None:
-        """Pass on a report, and learn from it whether training is on."""
-        self._training = progress.task == "train" and progress.done != progress.total
-        self._report(progress)
-
-    def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked or not self._training:
-            raise KeyboardInterrupt
-        self._asked = True
-        print("\nsaving; Ctrl-C again ends at once", file=sys.stderr)
+def tell_saving() -> None:
+    """Say that Ctrl-C was heard."""
+    print("\nsaving; Ctrl-C again ends at once", file=sys.stderr)
 
 
 class _Clock:
@@ -101,12 +71,12 @@ class _Plain:
 class _Lively:
     def __init__(self, live: Live) -> None:
         self.clock, self.live = _Clock(), live
-        self.task = ""
+        self.before: Progress | None = None
 
     def report(self, progress: Progress) -> None:
-        if self.task and progress.task != self.task:
+        before, self.before = self.before, progress
+        if before and before.task != progress.task and before.done == (before.total or before.done):
             self.live.console.print(self.live.renderable)  # the finished task's last line stays
-        self.task = progress.task
         self.live.update(Text(self.clock.line(progress), no_wrap=True, overflow="ellipsis"))
 
 

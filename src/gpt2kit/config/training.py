@@ -22,10 +22,13 @@ class TrainingConfig:
     """Windows a step."""
     accumulate: int | None = None
     """Parts that the batch is cut into; one is in memory at a time, and the step is the same."""
+    accumulate_as: Literal["mean", "sum"] = "mean"
+    """What is made of the parts' gradients: sum adds them up, as the old programs did, which takes longer steps."""
     window: int | None = None
     """Tokens a window, at most the model's."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """muon: Muon for the layers' matrices, AdamW for the rest; learns small models from scratch in fewer steps."""
+    optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
+    """muon: Muon for the layers' matrices, AdamW for the rest; learns small models from scratch in fewer steps. sgd:
+    plain gradient descent, which remembers nothing."""
     learning_rate: float | None = None
     """The peak of the schedule."""
     muon_learning_rate: float = 0.02
@@ -42,6 +45,11 @@ class TrainingConfig:
     """Memory of AdamW's second moment."""
     clip_norm: float = 1.0
     """Longest gradient allowed, as the norm over all weights; 0 does not clip."""
+    only_train_transformer_layers: bool = False
+    """Leave the embeddings, the last norm and a head of its own as they are: less memory for large models."""
+    noise: float = 0.0
+    """Share of the input tokens that are replaced by random ones; what is to be predicted stays. Hardens against
+    typos."""
     dropout: float = 0.0
     """Share of activations dropped while learning; helps where the text is read many times."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -60,6 +68,10 @@ class TrainingConfig:
     """Share of the text that is held out, in whole documents, and never learnt from; 0 holds out none."""
     validate_every: int | None = None
     """Steps between two measurements on the held-out text."""
+    validate_first: bool = False
+    """Measure before the first step too."""
+    validation_windows: int = 0
+    """Measure on so many windows, spread evenly over the held-out text; 0 takes all of it."""
     patience: int = 5
     """Stop when so many measurements in a row have not been better than the best; 0 never stops early."""
     save_every: int | None = None
@@ -82,12 +94,12 @@ class TrainingConfig:
             self._require_at_least(1, name)
         for name in ("loss_chunk", "sample_tokens", "keep"):
             self._require_at_least(1, name)
-        for name in ("warmup_steps", "weight_decay", "clip_norm", "patience", "sample_every"):
+        for name in ("warmup_steps", "weight_decay", "clip_norm", "patience", "sample_every", "validation_windows"):
             self._require_at_least(0, name)
         for name in ("epochs", "learning_rate", "muon_learning_rate"):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name} must be above 0, got {value}")
-        for name in ("beta2", "dropout", "validation_share"):
+        for name in ("beta2", "noise", "dropout", "validation_share"):
             value = getattr(self, name)
             require(value is None or 0 <= value < 1, f"{name} must be in [0, 1), got {value}")
         require(0 <= self.final_rate <= 1, f"final_rate must be in [0, 1], got {self.final_rate}")
@@ -132,6 +144,23 @@ class Recipe(TrainingConfig):
         return cls(**{**values, "epochs": None})
 
 
+# What train.py of nshepperd's code and finetune() of gpt-2-simple have in common: Adam as it is, in windows of 1024
+# tokens, of which 1023 are predicted.
+_OF_2019: dict[str, Any] = {
+    "window": 1023,
+    "accumulate_as": "sum",
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "weight_decay": 0.0,
+    "beta2": 0.999,
+    "clip_norm": 0.0,
+    "validation_share": 0.0,
+    "patience": 0,
+    "save_every": 1000,
+    "sample_every": 100,
+    "sample_tokens": 1023,
+    "print_every": 1,
+}
 # Settings that belong together, by name: what `--preset` starts from.
 PRESETS: dict[str, dict[str, Any]] = {
     # GPT-2's architecture on a megabyte of text, two cores, minutes; with `gpt2 init --size small` and 512 tokens.
@@ -149,4 +178,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # AdamW as ever, in a fifth less memory, at three quarters of the speed.
     "lean": {"step_in_backward": True, "clip_norm": 0.0, "recompute": True, "loss_chunk": 256, "accumulate": 1},
+    "nshepperd": {**_OF_2019, "batch_size": 1, "accumulate": 1, "learning_rate": 2e-5, "keep": 5},
+    "gpt-2-simple": {**_OF_2019, "batch_size": 5, "accumulate": 5, "learning_rate": 1e-4, "keep": 1},
 }

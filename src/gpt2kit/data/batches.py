@@ -14,6 +14,7 @@ import numpy as np
 
 IGNORED = -100  # a target that carries no loss
 ROUNDS = 6  # of the Feistel network that orders the windows
+NOISE = 0x6E6F697365  # keeps the draws of noise apart from those of the windows
 
 
 class Tokens(Protocol):
@@ -98,6 +99,24 @@ def batch_at(corpus: Corpus, seed: int, step: int, size: int, part: int = 0, par
     return Batch(ids_BT[:, :-1], ids_BT[:, 1:])
 
 
+def with_noise(inputs_BT: np.ndarray, share: float, vocab_size: int, seed: int, first_window: int) -> np.ndarray:
+    """The inputs, of which the share is replaced by ids drawn at random; the same however a step is cut into parts.
+
+    Args:
+        inputs_BT: consecutive windows of a run.
+        share: probability of each id to be replaced, in [0, 1).
+        vocab_size: ids are drawn below it.
+        seed: of the run.
+        first_window: how many windows the run has seen before these.
+    """
+    noisy_BT = inputs_BT.copy()
+    for row, window in enumerate(range(first_window, first_window + len(inputs_BT))):
+        draws = np.random.Generator(np.random.Philox(key=np.array([seed ^ NOISE, window], np.uint64)))
+        replaced = np.flatnonzero(draws.random(inputs_BT.shape[1]) < share)
+        noisy_BT[row, replaced] = draws.integers(0, vocab_size, replaced.size)
+    return noisy_BT
+
+
 def shuffled(places: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
     """Where `places` in range(count) go in a random order of all of them, found without making that order.
 
@@ -125,9 +144,14 @@ def _mixed(x: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def consecutive_batches(corpus: Corpus, size: int) -> Iterator[Batch]:
-    """Every token but the first as a target once, in order, `size` windows a batch; -100 fills the last one up."""
+def consecutive_batches(corpus: Corpus, size: int, windows: int = 0) -> Iterator[Batch]:
+    """Every token but the first as a target once, in order, `size` windows a batch; -100 fills the last one up.
+
+    With `windows`, only so many of them, spread evenly.
+    """
     starts = np.arange(0, corpus.total - 1, corpus.window)
+    if 0 < windows < starts.size:
+        starts = starts[np.arange(windows) * starts.size // windows]
     for first in range(0, starts.size, size):
         positions_BT = starts[first : first + size, None] + np.arange(corpus.window + 1)
         ids_BT = corpus.take(np.minimum(positions_BT, corpus.total - 1))

@@ -1,4 +1,4 @@
-"""Which texts nshepperd's and gpt-2-simple's encode.py joined into one array.
+"""Which texts nshepperd's and gpt-2-simple's encode.py joined into one array; `combine` asks for the same in shards.
 
 The text of each file is added to what is pending. If that is now `combine` characters or longer, it becomes one array,
 however long; else <|endoftext|> is added, as plain text, and the next file follows. What is pending at the end is the
@@ -18,43 +18,60 @@ from gpt2kit.data.documents import Piece, column_number, pieces_of, read_rows, s
 from gpt2kit.data.sources import Source
 from gpt2kit.data.text_blocks import CountBytes, read_blocks, split_lines
 from gpt2kit.errors import DataError
+from gpt2kit.tokenizer.protocol import Tokenizer
 from gpt2kit.tokenizer.vocabulary import END
 
 START = "<|startoftext|>"
 
 
 def chunk_pieces(
-    sources: Iterable[Source], reading: ReadingConfig, combine: int, plan: list[int | Source], count_bytes: CountBytes
-) -> Iterator[Piece]:
+    sources: Iterable[Source], reading: ReadingConfig, count_bytes: CountBytes
+) -> Iterator[Piece | Source]:
     """The text of each array as one document; where a source holds several documents, each counts as a file.
 
-    `plan` is filled with the arrays in their order: the number of a document, or an .npz for the arrays in it.
+    What holds ids comes as it is when its turn comes, perhaps between two pieces of one document.
     """
-    pending = chunks = 0  # characters, arrays
+    pending, found = 0, False  # characters; whether there was any
     for source in sources:
-        if source.kind == "npz":
-            plan.append(source)
-            count_bytes(source.size_bytes or 0)
+        if source.kind in ("npz", "shards"):
+            yield source
+            found = True
             continue
         for piece in _pieces(source, reading, count_bytes):
             assert isinstance(piece.content, str), "only .npz and shards hold ids"
             yield Piece(piece.content, False)
             pending += len(piece.content)
-            if piece.ends_document and pending < combine:
+            if piece.ends_document and pending < reading.combine:
                 yield Piece(reading.separator, False)
                 pending += len(reading.separator)
             elif piece.ends_document:
                 yield Piece("", True)
-                plan.append(chunks)
-                pending, chunks = 0, chunks + 1
+                pending, found = 0, True
     if pending:
         yield Piece("", True)
-        plan.append(chunks)
+    elif not found:
+        raise DataError("every file that was found is empty; there is no text")
+
+
+def combined_pieces(
+    sources: Iterable[Source], reading: ReadingConfig, tokenizer: Tokenizer, count_bytes: CountBytes
+) -> Iterator[Piece]:
+    """The same documents, and those that hold ids already: these wait until the one that is pending ends."""
+    waiting: list[Source] = []
+    pending = False
+    for part in chunk_pieces(sources, reading, count_bytes):
+        if isinstance(part, Source):
+            waiting.append(part)
+        else:
+            yield part
+            pending = not part.ends_document
+        while waiting and not pending:
+            yield from pieces_of(waiting.pop(0), reading, tokenizer, count_bytes)
+    for source in waiting:
+        yield from pieces_of(source, reading, tokenizer, count_bytes)
 
 
 def _pieces(source: Source, reading: ReadingConfig, count_bytes: CountBytes) -> Iterator[Piece]:
-    if source.kind == "shards":
-        raise DataError(f"{source}: is encoded already; for an .npz, name the text that it was made of")
     pieces = _as_python_reads_text(source, reading, count_bytes)
     first = next(pieces, None)
     if first is None and source.named:
@@ -70,17 +87,17 @@ def _as_python_reads_text(source: Source, reading: ReadingConfig, count_bytes: C
     if source.kind not in ("text", "csv"):
         yield from pieces_of(source, reading, None, count_bytes)
         return
-    blocks = _with_newlines(read_blocks(source, reading.invalid_utf8, count_bytes))
+    blocks = _with_newlines(read_blocks(source, reading, count_bytes))
     if source.kind == "text":
         yield from split_documents(blocks, reading.split_on)
         return
     lines = split_lines(blocks, "\n")
-    for _, header in read_rows([next(lines, "")], source):
-        column = column_number(header, source, reading)
-        for number, row in read_rows(lines, source):
-            if column >= len(row):
-                raise DataError(f"{source}, line {number + 1}: {len(row)} columns, the text is in column {column + 1}")
-            yield Piece(f"{START}{row[column]}{END}\n", False)
+    _, header = next(read_rows([next(lines, "")], source), (1, []))
+    column = column_number(header, source, reading)
+    for number, row in read_rows(lines, source):
+        if column >= len(row):
+            raise DataError(f"{source}, line {number + 1}: {len(row)} columns, the text is in column {column + 1}")
+        yield Piece(f"{START}{row[column]}{END}\n", False)
 
 
 def _with_newlines(blocks: Iterable[str]) -> Iterator[str]:

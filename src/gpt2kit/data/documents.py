@@ -17,6 +17,7 @@ from gpt2kit.data.parquet_file import read_column
 from gpt2kit.data.shards import open_shards
 from gpt2kit.data.sources import Source
 from gpt2kit.data.text_blocks import (
+    MENDED,
     CountBytes,
     decode_blocks,
     naming_trouble,
@@ -49,7 +50,7 @@ def read_pieces(
     """Every document of every source, in order. Where there is no `tokenizer`, only texts may come.
 
     Raises:
-        DataError: a file is empty, binary, damaged, not UTF-8, or lacks the field or column asked for.
+        DataError: a file is empty, binary, damaged, not in its encoding, or lacks the field or column asked for.
         FormatError: an .npz or a shard is not what it claims, or was made with another vocabulary.
         MissingExtra: a file needs a package that is not installed.
     """
@@ -70,7 +71,7 @@ def read_pieces(
 def read_text(path: Path) -> str:
     """The text of one plain file, perhaps compressed. Raises DataError as `read_pieces` does."""
     source = Source(path, "text", True, None, 0)
-    text = "".join(without_byte_order_mark(read_blocks(source, "refuse", lambda count: None)))
+    text = "".join(without_byte_order_mark(read_blocks(source, ReadingConfig(), lambda count: None)))
     if not text:
         raise DataError(f"{path}: the file is empty")
     return text
@@ -78,7 +79,7 @@ def read_text(path: Path) -> str:
 
 def decode_text(content: bytes, source: str) -> str:
     """UTF-8 as text, without a byte order mark. Raises DataError, which names `source` and the offset."""
-    return "".join(without_byte_order_mark(decode_blocks([content], source)))
+    return "".join(without_byte_order_mark(decode_blocks([content], source, ReadingConfig())))
 
 
 def read_rows(lines: Iterable[str], source: Source) -> Iterator[tuple[int, list[str]]]:
@@ -103,7 +104,7 @@ def pieces_of(
         with naming_trouble(source):
             yield from (Piece(text, True) for text in read_column(source, reading, count_bytes))
     else:
-        blocks = without_byte_order_mark(read_blocks(source, reading.invalid_utf8, count_bytes))
+        blocks = without_byte_order_mark(read_blocks(source, reading, count_bytes))
         if source.kind == "text":
             yield from split_documents(blocks, reading.split_on)
         else:
@@ -140,13 +141,14 @@ def _json_texts(blocks: Iterable[str], source: Source, reading: ReadingConfig) -
             if reading.invalid_utf8 == "refuse":
                 problem = "half a character, such as \\ud83d alone; take --invalid-utf8 replace for U+FFFD"
                 raise DataError(f"{source}, line {number}: {problem}") from None
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", reading.invalid_utf8)
             mended += 1
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
             raise DataError(f"{source}, line {number}: {_fault_of(line, reading.field)}") from None
         yield text
     if mended:
-        warnings.warn(f"{source}: half characters in {mended:,} lines; U+FFFD stands there instead", stacklevel=2)
+        what = MENDED[reading.invalid_utf8]
+        warnings.warn(f"{source}: half characters in {mended:,} lines; {what}", stacklevel=2)
 
 
 def _fault_of(line: str, field: str) -> str:

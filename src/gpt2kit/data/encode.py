@@ -11,6 +11,7 @@ from typing import Any
 from gpt2kit.atomic import replace_bytes, sync_directory
 from gpt2kit.config.limits import require
 from gpt2kit.config.reading import ReadingConfig
+from gpt2kit.data.chunks import combined_pieces
 from gpt2kit.data.documents import Piece, read_pieces
 from gpt2kit.data.pipeline import SHARDS, Journal, encode_pieces
 from gpt2kit.data.recipe import difference, recipe_of, total_bytes
@@ -64,13 +65,14 @@ def encode_to_shards(
             return found
 
         def read(count_bytes: CountBytes) -> Iterator[Piece]:
-            return read_pieces(sources, reading, tokenizer, count_bytes)
+            read_all = combined_pieces if reading.combine else read_pieces
+            return read_all(sources, reading, tokenizer, count_bytes)
 
         journal = encode_pieces(
             read,
             tokenizer,
             place,
-            separator=[tokenizer.end_id] if reading.separator == END else tokenizer.encode(reading.separator),
+            separator=_separator(reading, tokenizer),
             recipe=recipe,
             total_bytes=total_bytes(sources),
             workers=workers,
@@ -79,6 +81,13 @@ def encode_to_shards(
         replace_bytes(place / SHARDS / MANIFEST, manifest_of(journal, tokenizer, recipe))
         _put(place, directory)
     return open_shards(directory)
+
+
+def _separator(reading: ReadingConfig, tokenizer: Tokenizer) -> list[int]:
+    """The ids behind each document."""
+    if reading.combine:
+        return []  # separators are part of the text
+    return [tokenizer.end_id] if reading.separator == END else tokenizer.encode(reading.separator)
 
 
 def manifest_of(journal: Journal, tokenizer: Tokenizer, recipe: Mapping[str, Any]) -> bytes:

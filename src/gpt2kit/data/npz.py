@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ from gpt2kit.data.shards import MANIFEST, Shards, open_shards
 from gpt2kit.data.sources import Source, find_sources
 from gpt2kit.data.text_blocks import CountBytes
 from gpt2kit.data.workplace import is_taken, working_beside
-from gpt2kit.errors import ConfigError
+from gpt2kit.errors import ConfigError, DataError
 from gpt2kit.progress import Progress, Report, silent
 from gpt2kit.tokenizer.protocol import Tokenizer
 
 PACKED = "packed.npz"
 IDS_A_BLOCK = 1 << 17
+COMBINE = 50000  # encode.py's own
 
 
 def encode_to_npz(
@@ -34,21 +36,16 @@ def encode_to_npz(
     tokenizer: Tokenizer,
     path: Path,
     *,
-    combine: int = 50000,
     reading: ReadingConfig | None = None,
     workers: int = 0,
     overwrite: bool = False,
     report: Report = silent,
 ) -> Journal:
-    """Encode `inputs` into the arrays of an .npz, which appears when all is done. Raises as `encode_to_shards` does.
-
-    `combine` is in characters; chunks.py says what it decides.
-    """
-    require(combine >= 1, f"combine must be 1 or more, got {combine}")
+    """Encode `inputs` into the arrays of an .npz, which appears when all is done. Raises as `encode_to_shards` does."""
     require(workers >= 0, f"workers must be 0 or more, got {workers}")
     reading, sources = reading or ReadingConfig(), find_sources(inputs, leave_out=path)
+    reading = replace(reading, combine=reading.combine or COMBINE)
     recipe = recipe_of(sources, reading, tokenizer)
-    recipe["reading"]["combine"] = combine
     with working_beside(path) as place:
         if is_taken(path) and (path.is_dir() or not overwrite):
             raise ConfigError(f"{path}: exists already; replace a file with --overwrite, or name another place")
@@ -56,7 +53,7 @@ def encode_to_npz(
 
         def read(count_bytes: CountBytes) -> Iterator[Piece]:
             plan.clear()
-            return chunk_pieces(sources, reading, combine, plan, count_bytes)
+            return _texts(chunk_pieces(sources, reading, count_bytes), plan, count_bytes)
 
         journal = encode_pieces(
             read,
@@ -76,6 +73,22 @@ def encode_to_npz(
         os.replace(place / PACKED, path)
         sync_directory(path.parent)
     return journal
+
+
+def _texts(parts: Iterable[Piece | Source], plan: list[int | Source], count_bytes: CountBytes) -> Iterator[Piece]:
+    """What is to be encoded. `plan` is filled with the arrays in their order: the number of a document, or an .npz."""
+    documents = 0
+    for part in parts:
+        if isinstance(part, Source):
+            if part.kind == "shards":
+                raise DataError(f"{part}: is encoded already; for an .npz, name the text that it was made of")
+            plan.append(part)
+            count_bytes(part.size_bytes or 0)
+            continue
+        if part.ends_document:
+            plan.append(documents)
+            documents += 1
+        yield part
 
 
 def _arrays(plan: Sequence[int | Source], shards: Shards, report: Report) -> Iterator[StoredArray]:

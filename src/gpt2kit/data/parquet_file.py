@@ -8,7 +8,7 @@ from typing import Any
 
 from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.data.sources import Source
-from gpt2kit.data.text_blocks import CountBytes
+from gpt2kit.data.text_blocks import MENDED, CountBytes
 from gpt2kit.errors import DataError, MissingExtra
 
 DEFAULT_COLUMN = "text"
@@ -59,23 +59,25 @@ def _texts(
 ) -> Iterator[str]:
     import pyarrow
 
-    row, counted, replaced = 0, 0, 0
+    row, counted, mended = 0, 0, 0
     for batch in batches:
         column = batch.column(0)
         column = column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column
         # As bytes: Parquet does not promise that its texts are UTF-8.
         for content in column.cast(pyarrow.large_binary()).to_pylist():
             row += 1
-            if content:
-                text = content.decode("utf-8", "replace")
-                if "\ufffd" in text and text.encode() != content:
-                    if reading.invalid_utf8 == "refuse":
-                        problem = "not UTF-8; take --invalid-utf8 replace for U+FFFD"
-                        raise DataError(f"{source}, row {row}: {problem}")
-                    replaced += 1
+            try:
+                text = (content or b"").decode()
+            except UnicodeDecodeError:
+                if reading.invalid_utf8 == "refuse":
+                    problem = "not UTF-8; take --invalid-utf8 replace for U+FFFD"
+                    raise DataError(f"{source}, row {row}: {problem}") from None
+                text = content.decode("utf-8", reading.invalid_utf8)
+                mended += 1
+            if text:
                 yield text
         size = (source.size_bytes or 0) * row // row_count
         count_bytes(size - counted)
         counted = size
-    if replaced:
-        warnings.warn(f"{source}: not UTF-8 in {replaced:,} rows; U+FFFD stands there instead", stacklevel=2)
+    if mended:
+        warnings.warn(f"{source}: not UTF-8 in {mended:,} rows; {MENDED[reading.invalid_utf8]}", stacklevel=2)

@@ -24,13 +24,18 @@ def difference(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """How `wanted` differs from the recipe something was `made` by, in words; "" where it does not."""
     if made.get("tokenizer_sha256") != wanted["tokenizer_sha256"]:
         return "the vocabulary is another"
-    if made.get("reading") != wanted["reading"]:
+    if _with_defaults(made.get("reading")) != wanted["reading"]:
         return "the reading options are others"
     if (before := made.get("sources")) != wanted["sources"]:
         known = set(map(str, before or []))
         changed = [name for name, *rest in wanted["sources"] if str([name, *rest]) not in known]
         return f"the inputs have changed, such as {changed[0]}" if changed else "there were more inputs"
     return ""
+
+
+def _with_defaults(reading: Any) -> Any:
+    """Options younger than the recipe were at their defaults when it was made."""
+    return asdict(ReadingConfig()) | reading if isinstance(reading, dict) else reading
 
 
 def total_bytes(sources: Sequence[Source]) -> int | None:

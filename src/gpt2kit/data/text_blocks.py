@@ -1,4 +1,4 @@
-"""Bytes as they lie on disk -> blocks of text: decompressed, checked to be text, decoded from UTF-8."""
+"""Bytes as they lie on disk -> blocks of text: decompressed, checked to be text, decoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from gpt2kit.config.reading import InvalidUtf8
+from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.data.sources import STANDARD_INPUT, Source
 from gpt2kit.errors import DataError, MissingExtra
 
@@ -21,44 +21,56 @@ BLOCK_BYTES = 1 << 18
 # A zstandard block of 4 bytes may stand for 128 KiB: what comes out of this many bytes is 64 MiB at most.
 ZSTANDARD_BYTES = 1 << 11
 
+MENDED = {"replace": "U+FFFD stands there instead", "ignore": "what stood there is left out"}
+"""What became of the faults of a text, by ReadingConfig.invalid_utf8."""
 CountBytes = Callable[[int], None]
 """Told how many bytes of a file were read since the last time."""
 
 
-def read_blocks(source: Source, invalid_utf8: InvalidUtf8, count_bytes: CountBytes) -> Iterator[str]:
+def read_blocks(source: Source, reading: ReadingConfig, count_bytes: CountBytes) -> Iterator[str]:
     """The text of one file, a block at a time: line ends as they are, a byte order mark too.
 
     Raises:
-        DataError: it cannot be read, is binary, damaged, or not UTF-8 (with the offset, after decompression).
+        DataError: it cannot be read, is binary, damaged, or not in its encoding (with the offset, after decompression).
         MissingExtra: it is .zst, and there is no zstandard.
     """
     with naming_trouble(source), _opened(source.path) as file:
-        yield from decode_blocks(_decompressed(file, source, count_bytes), str(source), invalid_utf8)
+        yield from decode_blocks(_decompressed(file, source, count_bytes), str(source), reading)
 
 
-def decode_blocks(blocks: Iterable[bytes], source: str, invalid_utf8: InvalidUtf8 = "refuse") -> Iterator[str]:
-    """UTF-8 as text. Raises DataError, which names `source` and the offset; or puts U+FFFD where Python does."""
-    rest, offset, first_fault, fault_count = b"", 0, 0, 0
+def decode_blocks(blocks: Iterable[bytes], source: str, reading: ReadingConfig) -> Iterator[str]:
+    """Bytes as text. Raises DataError, which names `source`, the encoding and the offset; or mends it and warns."""
+    decoder, name = codecs.getincrementaldecoder(reading.encoding)(), reading.encoding.upper()
+    zeros_are_text = b"\0" in "a".encode(reading.encoding)  # as in UTF-16
+    offset, first_fault, fault_count = 0, 0, 0
     for block in _with_last(blocks):
-        content = rest + (block or b"")
-        if b"\0" in content:
+        content, before = block or b"", decoder.getstate()
+        if b"\0" in content and not zeros_are_text:
             place = offset + content.index(0)
-            raise DataError(f"{source}: looks binary (a zero byte at {place}); expected UTF-8 text")
-        text, used, faults, first = _decoded(content, final=block is None)
-        if faults and invalid_utf8 == "refuse":
             raise DataError(
-                f"{source}: not UTF-8 at byte {offset + first} ({content[first]:02x}); save it as UTF-8 in an editor, "
-                "or convert it with iconv; encode and finetune can also replace it: --invalid-utf8 replace"
+                f"{source}: looks binary (a zero byte at {place}); expected {name} text; encode and finetune can also "
+                "read UTF-16: --encoding utf-16"
             )
-        if faults and not fault_count:
-            first_fault = offset + first
-        fault_count += faults
-        rest, offset = content[used:], offset + used
+        offset += len(content)
+        try:
+            text = decoder.decode(content, final=block is None)
+        except UnicodeDecodeError as error:
+            place = offset - len(error.object) + error.start  # what it was given ends where this block ends
+            if reading.invalid_utf8 == "refuse":
+                raise DataError(
+                    f"{source}: not {name} at byte {place} ({error.object[error.start]:02x}); save it as UTF-8 in an "
+                    "editor, or convert it with iconv; encode and finetune can also read another encoding: --encoding "
+                    "NAME, or replace what is wrong: --invalid-utf8 replace"
+                ) from None
+            first_fault = first_fault if fault_count else place
+            text, faults = _mended(decoder, before, content, block is None, reading.invalid_utf8)
+            fault_count += faults
+        text.encode()  # raises for half a character, which UTF-7 can spell and UTF-8 cannot
         if text:
             yield text
     if fault_count:
         places = f"{fault_count:,} places, the first at byte {first_fault}"
-        warnings.warn(f"{source}: not UTF-8 in {places}; U+FFFD stands there instead", stacklevel=2)
+        warnings.warn(f"{source}: not {name} in {places}; {MENDED[reading.invalid_utf8]}", stacklevel=2)
 
 
 def without_byte_order_mark(blocks: Iterable[str]) -> Iterator[str]:
@@ -90,6 +102,10 @@ def naming_trouble(source: Source) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{source}: damaged or cut off: {error}; get the file again") from None
+    except UnicodeError as error:  # such as UTF-16 without a byte order mark
+        raise DataError(
+            f"{source}: cannot be decoded: {error}; name another encoding, such as utf-16-le: --encoding"
+        ) from None
     except OSError as error:
         raise DataError(f"{source}: cannot be read: {error.strerror or error}") from None
 
@@ -149,11 +165,13 @@ def _with_last(blocks: Iterable[bytes]) -> Iterator[bytes | None]:
     yield None
 
 
-def _decoded(content: bytes, final: bool) -> tuple[str, int, int, int]:
-    """The text, how many bytes it took, how often U+FFFD had to be put, and at which byte first."""
-    try:
-        return *codecs.utf_8_decode(content, "strict", final), 0, 0
-    except UnicodeDecodeError as error:
-        text, used = codecs.utf_8_decode(content, "replace", final)
-        stood_there = content[:used].count("\ufffd".encode())
-        return text, used, text.count("\ufffd") - stood_there, error.start
+def _mended(
+    decoder: codecs.IncrementalDecoder, before: tuple[bytes, int], content: bytes, final: bool, how: str
+) -> tuple[str, int]:
+    """The text less its faults, decoded anew from the state `before`, and how many faults it had."""
+    texts = {}
+    for decoder.errors in ("replace", "ignore"):
+        decoder.setstate(before)
+        texts[decoder.errors] = decoder.decode(content, final)
+    decoder.errors = "strict"
+    return texts[how], len(texts["replace"]) - len(texts["ignore"])

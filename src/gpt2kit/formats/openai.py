@@ -97,6 +97,15 @@ def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
 
     Raises ConfigError, before anything is written, if OpenAI's program could not run such a model.
     """
+    write_surroundings(checkpoint, path)
+    write_tensors(dict(map(_stored, checkpoint.tensors.values())), path / BUNDLE, report)
+    replace_bytes(
+        path / POINTER, f'model_checkpoint_path: "{BUNDLE}"\nall_model_checkpoint_paths: "{BUNDLE}"\n'.encode()
+    )
+
+
+def write_surroundings(checkpoint: Checkpoint, path: Path) -> None:
+    """Write hparams.json, encoder.json and vocab.bpe into the directory `path`. Raises ConfigError as `write` does."""
     config = checkpoint.config
     _require_openais(config)
     vocabulary = _openais_vocabulary(checkpoint)
@@ -105,10 +114,6 @@ def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
     replace_bytes(path / HPARAMS, hparams.encode())
     for name, content in zip(OPENAI_PAIR, vocabulary, strict=False):
         replace_bytes(path / name, content)
-    write_tensors(dict(map(_stored, checkpoint.tensors.values())), path / BUNDLE, report)
-    replace_bytes(
-        path / POINTER, f'model_checkpoint_path: "{BUNDLE}"\nall_model_checkpoint_paths: "{BUNDLE}"\n'.encode()
-    )
 
 
 def _openais_vocabulary(checkpoint: Checkpoint) -> tuple[bytes, ...]:

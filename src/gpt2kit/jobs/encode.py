@@ -42,7 +42,6 @@ def encode(
     *,
     model: str | Path = "124M",
     reading: ReadingConfig | None = None,
-    combine: int = 50000,
     workers: int = 0,
     overwrite: bool = False,
     report: Report = silent,
@@ -56,8 +55,7 @@ def encode(
             "-" for standard input.
         output: what to make.
         model: whose vocabulary: a model, or a directory that holds a vocabulary.
-        reading: which field, which column, what stands between documents.
-        combine: for .npz, in characters: shorter texts are joined with the next.
+        reading: which encoding, which field or column, what is joined, what stands between documents.
         workers: threads; 0 takes one a core.
         overwrite: replace another encoding in `output`.
         report: told how far it is.
@@ -74,7 +72,6 @@ def encode(
             inputs,
             tokenizer,
             path,
-            combine=combine,
             reading=reading,
             workers=workers,
             overwrite=overwrite,

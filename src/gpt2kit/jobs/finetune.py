@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gpt2kit.atomic import replace_bytes
+import numpy as np
+
 from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.limits import require
 from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.config.toml_file import from_table, read_toml, to_toml
 from gpt2kit.config.training import TrainingConfig
 from gpt2kit.data.batches import Corpus, hold_out
 from gpt2kit.data.encode import encode_to_shards
@@ -25,9 +26,17 @@ from gpt2kit.formats import huggingface
 from gpt2kit.formats.registry import recognise
 from gpt2kit.generate.generator import Generator
 from gpt2kit.generate.select import DeviceName
+from gpt2kit.jobs.run_settings import (
+    SETTINGS,
+    RunSettings,
+    former_settings,
+    tell_changes,
+    with_former_settings,
+    write_settings,
+)
 from gpt2kit.progress import Report, silent
 from gpt2kit.resolve import open_checkpoint
-from gpt2kit.runs import Run
+from gpt2kit.runs import ENCODED, RUNS, Run
 from gpt2kit.tokenizer.open import open_tokenizer
 
 if TYPE_CHECKING:
@@ -37,25 +46,8 @@ if TYPE_CHECKING:
     from gpt2kit.train.decide import Decision
     from gpt2kit.train.loop import Outcome, Trainer
 
-SETTINGS = "run.toml"
-TOKENS = "tokens"
-# A run that goes on with another value of these is told so.
-HOW_IT_LEARNS = (
-    *("batch_size", "window", "optimizer", "learning_rate", "muon_learning_rate", "schedule", "final_rate"),
-    *("warmup_steps", "weight_decay", "beta2", "clip_norm", "dropout", "precision", "validation_share", "seed"),
-)
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What run.toml holds: `gpt2 finetune --config run.toml` goes on with the run."""
-
-    dataset: tuple[str, ...]
-    model: str
-    run_name: str
-    training: TrainingConfig
-    reading: ReadingConfig
-    device: DeviceName
+SampleWriter = Callable[[Generator, Corpus, int], str | None]
+"""Given the model as it is, the text that is learnt and the step: what the model wrote, or None if nothing is due."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +93,10 @@ class _Start:
     """What a run goes on from."""
 
     checkpoint: Checkpoint
-    done: int | None
+    done: int | None = None
     """Steps behind it; None begins anew."""
+    of_another_program: bool = False
+    """Whether only the weights of these steps are left, for another program did them."""
 
 
 def finetune(
@@ -110,21 +104,26 @@ def finetune(
     model: str | Path = "124M",
     *,
     run_name: str = "run1",
+    runs: Path = RUNS,
+    validation: Sequence[str | Path] = (),
     training: TrainingConfig | None = None,
     reading: ReadingConfig | None = None,
     restore_from: str = "latest",
     device: DeviceName = "auto",
     report: Report = silent,
     announce: Callable[[Plan], None] = lambda plan: None,
-    on_sample: Callable[[int, str], None] = lambda step, text: None,
+    on_event: Callable[[Mapping[str, Any]], None] = lambda event: None,
+    write_sample: SampleWriter | None = None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Finetuned:
-    """Train `model` on texts into checkpoint/<run_name>, or go on with that run.
+    """Train `model` on texts into checkpoint/<run_name>, or go on with that run, also one of nshepperd's code.
 
     Args:
         dataset: anything `encode` takes, encoded or not.
         model: where a new run starts from; a run that exists already goes on from itself.
         run_name: the run's name; its directory can be used as a model at any time.
+        runs: the directory of runs.
+        validation: texts to measure on, instead of a share of `dataset` that is held out.
         training: how to learn. `steps` counts all steps of the run, so the same call finishes what was interrupted.
         reading: how the texts are read.
         restore_from: "latest"; "best"; a step; "fresh" to begin again from `model`; or a checkpoint to begin again
@@ -132,7 +131,8 @@ def finetune(
         device: "auto" takes a GPU where torch finds one.
         report: told about every `print_every`-th step.
         announce: told the plan before the first step.
-        on_sample: told every sample: step and text.
+        on_event: told every line of metrics.jsonl as it is written; of kind "sample" where it holds a "text".
+        write_sample: writes and keeps the samples; None writes one, to where the old programs put it.
         stop_asked: asked after every step; True saves and ends.
 
     Raises:
@@ -143,29 +143,41 @@ def finetune(
     for package in ("torch", "matplotlib"):
         if not find_spec(package):
             raise MissingExtra("training", "train")
-    reading = reading or ReadingConfig()
-    run = Run.named(run_name)
+    reading, training = reading or ReadingConfig(), training or TrainingConfig()
+    if validation:
+        require(not training.validation_share, "texts to validate on and a validation_share are one too many")
+        training = replace(training, validation_share=0.0)
+    run = Run.named(run_name, runs)
     with run.locked():
         start = _starting_point(run, model, restore_from)
         if device != "auto":  # what cannot be is told before a long text is encoded
             _place(device)
-        asked = _with_former_settings(training or TrainingConfig(), run, start)
+        former = None if start.done is None else former_settings(run)
+        asked = with_former_settings(training, former) if former else training
         with _leaving_nothing(run):
-            tokens = _tokens(dataset, start, run, reading, report)
-            trainer, plan = _prepare(start, asked, tokens, run, _place(device), report, on_sample)
+            tokens = _tokens(dataset, ENCODED[0], start, run, reading, report)
+            measured = _tokens(validation, ENCODED[1], start, run, reading, report) if validation else None
+            trainer, plan = _prepare(start, asked, tokens, measured, run, _place(device), report, write_sample)
+        if former:
+            tell_changes(run, former, trainer.recipe)
         if start.done is None:
-            plan = replace(plan, set_aside=run.set_aside())
-            huggingface.write_surroundings(start.checkpoint, run.directory)
+            plan = replace(plan, set_aside=run.set_aside() if run.steps() or recognise(run.directory) else None)
             run.cut_metrics(0)
-        else:
+        elif not start.of_another_program:
             trainer.resume(start.done)
+        if start.done is None or start.of_another_program:
+            huggingface.write_surroundings(start.checkpoint, run.directory)
         if not trainer.finished:
-            # What came through standard input comes only once.
-            texts = (str(tokens.directory),) if "-" in map(str, dataset) else tuple(map(str, dataset))
-            settings = RunSettings(texts, str(model), run_name, trainer.recipe, reading, device)
-            _write_settings(settings, run, start.done is not None)
+            write_settings(
+                RunSettings(
+                    *(_texts(dataset, tokens), _texts(validation, measured), str(model), run_name),
+                    *(trainer.recipe, reading, device),
+                ),
+                run,
+                start.done is not None,
+            )
         announce(plan)
-        outcome = _train(trainer, stop_asked)
+        outcome = _train(trainer, on_event, stop_asked)
         best = run.best()
     new_steps = outcome.step - plan.done
     return Finetuned(
@@ -182,8 +194,7 @@ def _starting_point(run: Run, model: str | Path, restore_from: str) -> _Start:
         for problem in damage:
             warnings.warn(f"{problem}; going on from step {step}", stacklevel=3)
         if step is None:
-            _refuse_old_run(run)
-            return _Start(open_checkpoint(model), None)
+            return _of_another_program(run) or _Start(open_checkpoint(model))
     elif restore_from == "best":
         step = run.best()
         if step is None:
@@ -191,18 +202,23 @@ def _starting_point(run: Run, model: str | Path, restore_from: str) -> _Start:
     elif restore_from.isascii() and restore_from.isdecimal():
         step = int(restore_from)
     else:
-        return _Start(open_checkpoint(model if restore_from == "fresh" else restore_from), None)
+        return _Start(open_checkpoint(model if restore_from == "fresh" else restore_from))
     run.check(step)
     return _Start(open_checkpoint(f"{run.directory}@{step}"), step)
 
 
-def _refuse_old_run(run: Run) -> None:
-    """What another program has trained there is not passed over, nor mixed with."""
-    if recognise(run.directory) and not (run.directory / SETTINGS).exists():
+def _of_another_program(run: Run) -> _Start | None:
+    """What nshepperd's code or gpt-2-simple has trained there."""
+    format = recognise(run.directory)
+    if format is None:
+        return None
+    if not format.steps:  # our model.safetensors would take the place of theirs
         raise ConfigError(
-            f"{run.directory}: a run of another program; start from it in a new one: --model {run.directory} "
+            f"{run.directory}: holds a model already; start from it in a new run: --model {run.directory} "
             "--run-name ANOTHER"
         )
+    checkpoint = open_checkpoint(run.directory)
+    return _Start(checkpoint, checkpoint.step or 0, of_another_program=True)
 
 
 @contextmanager
@@ -212,13 +228,16 @@ def _leaving_nothing(run: Run) -> Iterator[None]:
         yield
     except Gpt2kitError:
         if not (run.directory / SETTINGS).exists():
-            shutil.rmtree(run.directory / TOKENS, ignore_errors=True)
+            for name in ENCODED:
+                shutil.rmtree(run.directory / name, ignore_errors=True)
         raise
 
 
-def _tokens(dataset: Sequence[str | Path], start: _Start, run: Run, reading: ReadingConfig, report: Report) -> Shards:
+def _tokens(
+    dataset: Sequence[str | Path], name: str, start: _Start, run: Run, reading: ReadingConfig, report: Report
+) -> Shards:
     """The encoded text: as it lies, if it came encoded, else encoded into the run's directory."""
-    checkpoint, directory = start.checkpoint, run.directory / TOKENS
+    checkpoint, directory = start.checkpoint, run.directory / name
     tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
     if len(dataset) == 1 and is_shards(place := Path(dataset[0])):
         shards = open_shards(place)
@@ -238,24 +257,14 @@ def _tokens(dataset: Sequence[str | Path], start: _Start, run: Run, reading: Rea
     return shards
 
 
+def _texts(dataset: Sequence[str | Path], tokens: Shards | None) -> tuple[str, ...]:
+    """Where the texts can be found again: what came through standard input comes only once."""
+    names = tuple(map(str, dataset))
+    return (str(tokens.directory),) if tokens and "-" in names else names
+
+
 def _amount(shards: Shards) -> str:
     return f"{shards.total:,} tokens from {shards.text_bytes:,} bytes"
-
-
-def _with_former_settings(asked: TrainingConfig, run: Run, start: _Start) -> TrainingConfig:
-    """A run that goes on keeps what was decided when it began, where nothing else is asked now."""
-    path = run.directory / SETTINGS
-    if start.done is None or not path.exists():
-        return asked
-    former = from_table(TrainingConfig, read_toml(path).get("training", {}), str(path), None)
-    names = [field.name for field in fields(asked) if getattr(asked, field.name) in (None, "auto")]
-    kept = {name: getattr(former, name) for name in names if not (name == "steps" and asked.epochs)}
-    asked = replace(asked, **kept)
-    changed = [name for name in HOW_IT_LEARNS if getattr(asked, name) != getattr(former, name)]
-    if changed:
-        differences = ", ".join(f"{name} {getattr(asked, name)} (was {getattr(former, name)})" for name in changed)
-        warnings.warn(f"{run.name} goes on with {differences}; to keep all as it was: --config {path}", stacklevel=3)
-    return asked
 
 
 def _place(device: DeviceName) -> torch.device:
@@ -270,10 +279,11 @@ def _prepare(
     start: _Start,
     asked: TrainingConfig,
     tokens: Shards,
+    measured: Shards | None,
     run: Run,
     place: torch.device,
     report: Report,
-    on_sample: Callable[[int, str], None],
+    write_sample: SampleWriter | None,
 ) -> tuple[Trainer, Plan]:
     """Decide what was left open, and build the trainer."""
     from gpt2kit.model.memory import naming_exhaustion
@@ -287,18 +297,27 @@ def _prepare(
     learnt_spans, held_spans = hold_out(tokens, share)
     window, more = decide_window(asked, checkpoint.config, Corpus(tokens, learnt_spans, 1).total)
     learn, validate = Corpus(tokens, learnt_spans, window), Corpus(tokens, held_spans, window)
+    if measured:
+        validate = Corpus(measured, np.array([[0, measured.total]]), window)
     with naming_exhaustion("take a smaller model, or close other programs"):
         network = to_network(checkpoint.config, checkpoint.tensors, asked.dropout).to(place)
     loss = None
     if asked.learning_rate is None or (asked.steps is None and asked.epochs is None):
         loss = first_loss(network, learn)
     parameters = checkpoint.parameter_count()
-    facts = Facts(tokens.total, checkpoint.config, parameters, loss, *fastest_precision(place))
+    windows_measured = asked.validation_windows * window or validate.total
+    facts = Facts(
+        *(min(validate.total, windows_measured), checkpoint.config, parameters, loss), *fastest_precision(place)
+    )
     recipe, rest = decide(asked, facts, learn.windows, window, share)
+    if start.of_another_program and start.done and asked.steps is None:
+        recipe = replace(recipe, steps=start.done + recipe.steps)
     trainer = Trainer(
         *(network, recipe, learn, validate if validate.total > 1 else None, run, report),
-        sample=_sampling(network, start.checkpoint, recipe.sample_tokens, run, on_sample),
+        sample=_sampling(network, checkpoint, learn, write_sample or _to_where_it_was(run, recipe.sample_tokens)),
     )
+    if start.of_another_program and start.done:
+        trainer.go_on_after(start.done)
     plan = Plan(
         *(checkpoint.origin, parameters, learn.total, tokens.ends.size, validate.total, window, str(place)),
         *(start.done or 0, recipe.steps, loss, (*decisions, *more, *rest), None),
@@ -306,26 +325,27 @@ def _prepare(
     return trainer, plan
 
 
-def _sampling(
-    network: GPT2, checkpoint: Checkpoint, length: int, run: Run, on_sample: Callable[[int, str], None]
-) -> Callable[[int], str]:
-    """Writes a sample with the network as it is, in the form and place of the old tools."""
+def _sampling(network: GPT2, checkpoint: Checkpoint, learn: Corpus, write: SampleWriter) -> Callable[[int], str | None]:
+    """Lets `write` write with the network as it is."""
     from gpt2kit.generate.torch_engine import TorchEngine
 
     tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
+    return lambda step: write(Generator(checkpoint, tokenizer, TorchEngine.around(network, slots=1)), learn, step)
 
-    def sample(step: int) -> str:
-        generator = Generator(checkpoint, tokenizer, TorchEngine.around(network, slots=1))
+
+def _to_where_it_was(run: Run, length: int) -> SampleWriter:
+    """Writes a sample in the form and place of the old programs."""
+
+    def write(generator: Generator, learn: Corpus, step: int) -> str:
         sampling, stop = SamplingConfig(top_k=40, seed=step), StopConfig(max_new_tokens=length)
         text = generator.generate(sampling=sampling, stop=stop)[0].text
         run.save_sample(step, f"======== SAMPLE 1 ========\n{text}\n")
-        on_sample(step, text)
         return text
 
-    return sample
+    return write
 
 
-def _train(trainer: Trainer, stop_asked: Callable[[], bool]) -> Outcome:
+def _train(trainer: Trainer, on_event: Callable[[Mapping[str, Any]], None], stop_asked: Callable[[], bool]) -> Outcome:
     from gpt2kit.train.allocator import keep_freed_memory
     from gpt2kit.train.board import board_if_installed
     from gpt2kit.train.curve import CURVE, draw_curve
@@ -333,21 +353,19 @@ def _train(trainer: Trainer, stop_asked: Callable[[], bool]) -> Outcome:
     if trainer.device.type == "cpu" and not trainer.recipe.step_in_backward:  # which is for those who want it back
         keep_freed_memory()
     before = trainer.step
-    if not trainer.finished:
-        trainer.journal = board_if_installed(trainer.run.directory, before)
+    board = None if trainer.finished else board_if_installed(trainer.run.directory, before)
+
+    def tell(event: Mapping[str, Any]) -> None:
+        if board:
+            board.log(event)
+        on_event(event)
+
+    trainer.on_event = tell
     try:
         outcome = trainer.train(stop_asked)
     finally:
-        if trainer.journal:
-            trainer.journal.close()
+        if board:
+            board.close()
     if outcome.step > before or not (trainer.run.directory / CURVE).exists():
         draw_curve(trainer.run)
     return outcome
-
-
-def _write_settings(settings: RunSettings, run: Run, goes_on: bool) -> None:
-    """Write run.toml; a run that goes on still started from the model it started from."""
-    path = run.directory / SETTINGS
-    if goes_on and path.exists():
-        settings = replace(settings, model=read_toml(path).get("model", settings.model))
-    replace_bytes(path, to_toml(settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from gpt2kit.checkpoint import Checkpoint
@@ -31,3 +32,21 @@ def load(
     checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model)
     tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
     return Generator(checkpoint, tokenizer, open_engine(checkpoint, engine, device, slots))
+
+
+def available_gpus() -> list[str]:
+    """torch's names of the GPUs here, such as "cuda:0"; none without torch."""
+    if not find_spec("torch"):
+        return []
+    import torch
+
+    kinds = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    return [f"{kind}:{number}" for kind, count in kinds.items() for number in range(count)]
+
+
+def use_threads(count: int) -> None:
+    """Let torch compute on so many threads, in this process, from now on. Without torch there is only one."""
+    if find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(count)

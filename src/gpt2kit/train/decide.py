@@ -25,8 +25,8 @@ VALIDATIONS = 20  # in a run
 class Facts:
     """What the decisions rest on."""
 
-    tokens: int
-    """Of the whole text."""
+    measured: int
+    """Tokens that a validation measures on."""
     model: ModelConfig
     parameters: int
     first_loss: float | None
@@ -95,7 +95,7 @@ def decide(
     rate = settle("learning_rate", *_learning_rate(facts))
     warmup = settle("warmup_steps", min(max(steps // 20, 1), 200), "a twentieth of the steps, at most 200")
     # A validation costs about a third of learning from the same tokens.
-    held_out_steps = facts.tokens * share / (3 * window * batch)
+    held_out_steps = facts.measured / (3 * window * batch)
     spacing = max(math.ceil(steps / VALIDATIONS), math.ceil(10 * held_out_steps))
     often = f"{VALIDATIONS} times in a run, a tenth of its time at most"
     validate = settle("validate_every", min(spacing, steps), often)

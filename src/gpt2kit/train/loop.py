@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from gpt2kit.config.training import Recipe
-from gpt2kit.data.batches import IGNORED, Batch, Corpus, batch_at, consecutive_batches
+from gpt2kit.data.batches import IGNORED, Batch, Corpus, batch_at, consecutive_batches, with_noise
 from gpt2kit.errors import ConfigError, DiskFull
 from gpt2kit.model.gpt2 import GPT2
 from gpt2kit.model.memory import naming_exhaustion
@@ -28,13 +30,6 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CHUNK = 512  # tokens whose logits are in memory at once, before a recipe says how many
 REMEDY = "take a smaller batch_size or window, or accumulate; the last snapshot is whole"
 FIRST_ESTIMATE = 10  # steps after which the time left is told
-
-
-class Journal(Protocol):
-    """Whoever else wants to hear of the events that go to metrics.jsonl."""
-
-    def log(self, event: Mapping[str, Any]) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -62,13 +57,15 @@ class Trainer:
         run: Run,
         report: Report,
         *,
-        journal: Journal | None = None,
-        sample: Callable[[int], str] | None = None,
+        on_event: Callable[[Mapping[str, Any]], None] = lambda event: None,
+        sample: Callable[[int], str | None] | None = None,
     ) -> None:
         self.network, self.recipe, self.learn, self.validate = network.train(), recipe, learn, validate
-        self.run, self.report, self.journal, self.sample = run, report, journal, sample
+        self.run, self.report, self.on_event, self.sample = run, report, on_event, sample
         self.device = next(network.parameters()).device
         network.recompute = recipe.recompute
+        if recipe.only_train_transformer_layers:
+            network.requires_grad_(False).h.requires_grad_(True)
         # Where the head is tied to the embedding, a few rows of gradient are added to the head's in place.
         network.wte.sparse = network.lm_head is None and self.device.type == "cpu"
         self.hidden = torch.compile(network.hidden) if recipe.compile else network.hidden
@@ -84,17 +81,28 @@ class Trainer:
         self.validated = 0  # the step of the newest validation
         self.validations_since_best = 0
 
+    def go_on_after(self, step: int) -> None:
+        """Count on from `step` steps of another program, of which only the weights are left; the network holds them."""
+        self.step = step
+
     def resume(self, step: int) -> None:
         """Go on after `step` steps; the network holds that step's weights already."""
         state = self.run.state(step)
-        self.updates = state["updates"]
-        wake_optimizer(self.network, self.optimizer, self.run.step_directory(step), self.updates)
+        if (former := state.get("optimizer", self._optimizer_name)) == self._optimizer_name:
+            self.updates = state["updates"]
+            wake_optimizer(self.network, self.optimizer, self.run.step_directory(step), self.updates)
+        else:
+            warnings.warn(f"{self._optimizer_name} remembers nothing yet: step {step} was {former}'s", stacklevel=3)
         self.run.rewind(step)
         self.step, self.best, self.best_saved = step, state["best"], state["best_saved"]
         self.validations_since_best = state["validations_since_best"]
         self.values = dict(state["values"])
         if self.scaler.is_enabled() and state["loss_scale"]:
             self.scaler.load_state_dict(state["loss_scale"])
+
+    @property
+    def _optimizer_name(self) -> str:
+        return f"{self.recipe.optimizer}{' of the layers' if self.recipe.only_train_transformer_layers else ''}"
 
     @property
     def finished(self) -> bool:
@@ -112,6 +120,8 @@ class Trainer:
             DiskFull: there is no room for a snapshot or a line; the snapshot before is whole.
         """
         interrupted = False
+        if self.recipe.validate_first and self.step == 0 and not self.finished:
+            self._validate()
         while not self.finished and not interrupted:
             with self._naming_full_disk(), naming_exhaustion(REMEDY):
                 self._step()
@@ -142,8 +152,7 @@ class Trainer:
         self.optimizer.set_rate(share)
         loss = torch.zeros((), device=self.device)
         for part in range(recipe.accumulate):
-            batch = batch_at(self.learn, recipe.seed, self.step, recipe.batch_size, part, recipe.accumulate)
-            loss += self._learn_from(batch, part)
+            loss += self._learn_from(self._batch(part), part)
         self._update(loss.item())
         self.optimizer.zero_grad()
         self.step += 1
@@ -152,22 +161,33 @@ class Trainer:
         self.seconds.append(time.perf_counter() - started)
         self.values["tokens_per_second"] = tokens * len(self.seconds) / sum(self.seconds)
 
+    def _batch(self, part: int) -> Batch:
+        recipe = self.recipe
+        batch = batch_at(self.learn, recipe.seed, self.step, recipe.batch_size, part, recipe.accumulate)
+        if not recipe.noise:
+            return batch
+        first_window = self.step * recipe.batch_size + part * len(batch.inputs_BT)
+        noisy = with_noise(batch.inputs_BT, recipe.noise, self.network.config.vocab_size, recipe.seed, first_window)
+        return Batch(noisy, batch.targets_BT)
+
     def _learn_from(self, batch: Batch, part: int) -> torch.Tensor:
         """Add the gradients of one part of a step. Returns its part of the step's loss."""
-        scale = self.scaler.get_scale() / (self.recipe.batch_size * self.recipe.window)
+        scale = self.scaler.get_scale() * (self.recipe.accumulate if self.recipe.accumulate_as == "sum" else 1)
+        scale_of_token = scale / (self.recipe.batch_size * self.recipe.window)
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else [], bool(self.recipe.dropout)):
             if self.recipe.dropout:
                 torch.manual_seed(_seed(self.recipe.seed, self.step, part))
             weight = self.network.head_weight
-            head_grad = torch.zeros_like(weight)
-            loss = self._loss(batch, scale, head_grad)
+            head_grad = torch.zeros_like(weight) if weight.requires_grad else None
+            loss = self._loss(batch, scale_of_token, head_grad)
             if self.recipe.step_in_backward and not torch.isfinite(loss):
                 return loss.detach()
             loss.backward()
-        weight.grad = head_grad if weight.grad is None else head_grad.add_(weight.grad)
-        if self.recipe.step_in_backward:
-            self.optimizer.step_one(weight)
-        return loss.detach() / self.scaler.get_scale()
+        if head_grad is not None:
+            weight.grad = head_grad if weight.grad is None else head_grad.add_(weight.grad)
+            if self.recipe.step_in_backward:
+                self.optimizer.step_one(weight)
+        return loss.detach() / scale
 
     def _update(self, loss: float) -> None:
         """Change the weights by the gradients. Raises ConfigError where they are not numbers."""
@@ -214,7 +234,10 @@ class Trainer:
         self.network.eval()
         total, tokens = 0.0, 0
         size = max(1, self.recipe.batch_size // self.recipe.accumulate)
-        for batch in consecutive_batches(self.validate, size):
+        windows = math.ceil((self.validate.total - 1) / self.validate.window)
+        windows = min(windows, self.recipe.validation_windows or windows)
+        for number, batch in enumerate(consecutive_batches(self.validate, size, windows)):
+            self.report(Progress("validate", number * size, windows, "window"))
             total += self._loss(batch, 1.0).item()
             tokens += int((batch.targets_BT != IGNORED).sum())
         self.network.train()
@@ -231,7 +254,8 @@ class Trainer:
         self.network.eval()
         text = self.sample(self.step)
         self.network.train()
-        self._log("sample", text=text)
+        if text is not None:
+            self._log("sample", text=text)
 
     def _save(self) -> None:
         # Where weights change in backward, no gradient was looked at: what they became is.
@@ -243,6 +267,7 @@ class Trainer:
         state = {
             "values": self.values,
             "updates": self.updates,
+            "optimizer": self._optimizer_name,
             "loss_scale": self.scaler.state_dict(),
             "best": self.best,
             "best_saved": self.best_saved,
@@ -269,8 +294,7 @@ class Trainer:
     def _log(self, event: str, **values: Any) -> None:
         entry = {"event": event, "step": self.step, "time": time.time(), **values}
         self.run.log(entry)
-        if self.journal:
-            self.journal.log(entry)
+        self.on_event(entry)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""AdamW, with decay on matrices only, or Muon for the layers' matrices and AdamW for the rest.
+"""AdamW, with decay on matrices only; Muon for the layers' matrices and AdamW for the rest; or plain SGD.
 
 Sources: Loshchilov and Hutter 2019 (AdamW); Brown et al. 2020, appendix B (which weights decay); Jordan et al. 2024,
 kellerjordan.github.io/posts/muon (Muon).
@@ -12,23 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import AdamW, Muon
+from torch.optim import SGD, AdamW, Muon
 
 from gpt2kit.config.training import Recipe
 from gpt2kit.model.gpt2 import GPT2
 
 
 class Optimizer:
-    """All of a network's parameters and how they change. With `step_in_backward` they change while gradients come."""
+    """A network's parameters that learn, and how they change. With `step_in_backward` they change as gradients come."""
 
     def __init__(self, network: GPT2, recipe: Recipe) -> None:
-        named = list(network.named_parameters())
+        named = [(name, weight) for name, weight in network.named_parameters() if weight.requires_grad]
+        self._remembered: tuple[str, ...] = () if recipe.optimizer == "sgd" else ("exp_avg", "exp_avg_sq")
         self._muon = {weight for name, weight in named if recipe.optimizer == "muon" and _is_inner(name, weight)}
         rest = [weight for _, weight in named if weight not in self._muon]
         groups = [[weight for weight in rest if weight.ndim == 2], [weight for weight in rest if weight.ndim != 2]]
         if recipe.step_in_backward:
             groups = [[weight] for weight in rest]
-        self.parts: list[torch.optim.Optimizer] = [_adamw(weights, recipe) for weights in groups]
+        self.parts: list[torch.optim.Optimizer] = [_optimizer(weights, recipe) for weights in groups if weights]
         if muon := [weight for _, weight in named if weight in self._muon]:
             self.parts.append(Muon(muon, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay))
         self.peaks = [part.param_groups[0]["lr"] for part in self.parts]
@@ -58,15 +59,17 @@ class Optimizer:
 
     def remembers(self, weight: Parameter) -> tuple[str, ...]:
         """The names, torch's, of the tensors that are remembered of a parameter."""
-        return ("momentum_buffer",) if weight in self._muon else ("exp_avg", "exp_avg_sq")
+        return ("momentum_buffer",) if weight in self._muon else self._remembered
 
 
 def _is_inner(name: str, weight: Tensor) -> bool:
     return weight.ndim == 2 and name.startswith("h.")
 
 
-def _adamw(weights: list[Parameter], recipe: Recipe) -> AdamW:
+def _optimizer(weights: list[Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     decay = recipe.weight_decay if weights[0].ndim == 2 else 0.0
+    if recipe.optimizer == "sgd":
+        return SGD(weights, lr=recipe.learning_rate, weight_decay=decay)
     return AdamW(weights, lr=recipe.learning_rate, betas=(0.9, recipe.beta2), weight_decay=decay, fused=True)
 
 

@@ -57,8 +57,8 @@ def _restored(
     if tensor is None or tensor.shape != tuple(parameter.shape):
         found = "missing" if tensor is None else tensor.shape
         raise WeightMismatch(
-            f"{directory / OPTIMIZER}: {name} is {found}; expected {tuple(parameter.shape)}; if the optimizer was "
-            f"changed, start another run from these weights: --model {directory} --run-name ANOTHER"
+            f"{directory / OPTIMIZER}: {name} is {found}; expected {tuple(parameter.shape)}; start another run from "
+            f"these weights: --model {directory} --run-name ANOTHER"
         )
     return torch.from_numpy(tensor.read().copy()).to(parameter.device)
 
