@@ -212,6 +212,17 @@ def test_files_of_an_older_program_come_before_our_steps(run1, old_run):
     assert open_checkpoint("run1@100").config.width == 40
 
 
+@pytest.mark.parametrize(
+    "ref", ["run1@2", "checkpoint/run1@2", "checkpoint/run1/model-2", "checkpoint/run1/model-2.index"]
+)
+def test_a_step_that_only_the_older_program_saved_is_opened(run1, old_run, ref):
+    for file in old_run.glob("model-2.*"):
+        shutil.copy(file, run1.directory)
+    checkpoint = open_checkpoint(ref)
+    assert (checkpoint.step, checkpoint.config.width) == (2, 16)
+    assert open_checkpoint("run1").step == 200
+
+
 # --- what lies in models/ ---
 
 
@@ -285,8 +296,20 @@ def test_a_run_that_was_never_validated_has_no_best(run1):
 
 def test_a_run_without_a_snapshot_yet_says_so(here):
     (here / "checkpoint" / "young").mkdir(parents=True)
-    with pytest.raises(ModelNotFound, match=r"young.*no snapshot answers to 'latest'"):
+    with pytest.raises(ModelNotFound, match=r"young: has saved nothing yet; train it first"):
         open_checkpoint("young")
+
+
+@pytest.mark.parametrize("ref", ["young@latest", "young@best", "checkpoint/young"])
+def test_whatever_is_asked_of_a_run_without_a_snapshot_it_says_so(here, ref):
+    (here / "checkpoint" / "young").mkdir(parents=True)
+    with pytest.raises(ModelNotFound, match=r"young: has saved nothing yet; train it first"):
+        open_checkpoint(ref)
+
+
+def test_a_run_may_have_a_blank_in_its_name(here, run1):
+    run1.directory.rename(here / "checkpoint" / "my run")
+    assert [open_checkpoint(ref).step for ref in ("my run", "my run@100", "checkpoint/my run@best")] == [200, 100, 100]
 
 
 def test_a_step_of_no_run_is_not_found():

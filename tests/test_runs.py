@@ -95,15 +95,34 @@ def test_a_damaged_state_is_refused_by_name(run):
 # --- names ---
 
 
-@pytest.mark.parametrize("name", ["run1", "my-run_2.5", "床前", "v1.0"])
+@pytest.mark.parametrize("name", ["run1", "my-run_2.5", "床前", "v1.0", "my run", "床前 明月 2.5"])
 def test_plain_names_are_runs_under_checkpoint(name):
     assert Run.named(name).directory.as_posix() == f"checkpoint/{name}"
 
 
-@pytest.mark.parametrize("name", ["a/b", "../a", "a\\b", "", ".", "..", "a b", "a@5", "/etc", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["a/b", "../a", "a\\b", "", ".", "..", " a", "a ", "a  b", "a\tb", "a@5", "/etc", "a\n"]
+)
 def test_names_that_lead_elsewhere_are_refused(name):
     with pytest.raises(ConfigError, match="run name"):
         Run.named(name)
+
+
+# --- samples ---
+
+
+def test_a_sample_is_kept_in_the_run_and_where_the_old_tools_put_it(run, tmp_path):
+    run.save_sample(7, "床前\n", samples=tmp_path / "samples")
+    for directory in (run.directory / "samples", tmp_path / "samples" / "run1"):
+        assert (directory / "samples-7").read_bytes() == "床前\n".encode()
+
+
+def test_a_sample_that_cannot_be_where_the_old_tools_put_it_is_in_the_run(run, tmp_path):
+    (tmp_path / "samples").write_text("mine", encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"samples/run1: .*; samples are in .*/run1$"):
+        run.save_sample(7, "床前\n", samples=tmp_path / "samples")
+    assert (run.directory / "samples" / "samples-7").read_bytes() == "床前\n".encode()
+    assert (tmp_path / "samples").read_text(encoding="utf-8") == "mine"
 
 
 # --- pruning ---

@@ -292,3 +292,32 @@ def test_a_trainer_that_was_refused_removes_nothing(run):
         assert names(run.directory) == {"lock"}
         with pytest.raises(RunLocked), Run(run.directory).locked():
             pass
+
+
+def test_a_kill_amid_setting_aside_leaves_nothing_in_two_places(trained, monkeypatch):
+    """Whatever was moved by then, the next trainer finds the run whole, where it was being moved to."""
+    before, moved = names(trained.directory) - {"lock", "tokens"}, []
+
+    def dying(source, target, replace=os.replace):
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        moved.append(source)
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            trained.set_aside()
+    assert len(moved) == 2
+    with pytest.warns(UserWarning, match=r"run1 was being set aside .* is in .*run1-1"), trained.locked():
+        assert names(trained.directory) <= {"lock", "tokens"}
+    aside = trained.directory.with_name("run1-1")
+    assert names(aside) == before
+    assert Run(aside).newest_sound()[1] == []
+
+
+def test_a_run_behind_a_link_is_set_aside_on_its_own_disk(trained, tmp_path):
+    link = tmp_path / "here"
+    link.symlink_to(trained.directory, target_is_directory=True)
+    assert Run(link).set_aside() == trained.directory.with_name("run1-1")
+    assert not (tmp_path / "here-1").exists()

@@ -99,11 +99,15 @@ def _open_step(run: Run, which: str) -> Checkpoint:
         step = run.latest() or max(run.steps(), default=None)  # a kill may have left the newest without its name
     else:
         step = run.best() if which == "best" else _number(which)
+    if step is None and not run.steps():
+        raise ModelNotFound(f"{run.directory}: has saved nothing yet; train it first")
     if step is None:
         name = run.directory.name
         raise ModelNotFound(
             f"{run.directory}: no snapshot answers to {which or 'latest'!r}; ask for {name}, {name}@best or {name}@STEP"
         )
+    if step not in run.steps() and recognise(old := run.directory / f"model-{step}"):  # of the program that began it
+        return _open_place(old, "")
     return huggingface.read(run.step_directory(step), step=step, model_dir=run.directory)
 
 

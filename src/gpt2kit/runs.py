@@ -15,12 +15,14 @@ checkpoint/run1/                 a model directory: every command that takes a m
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
 import shutil
+import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -36,8 +38,9 @@ RUNS = Path("checkpoint")
 SAMPLES = Path("samples")
 MODEL = "model.safetensors"
 STATE = "state.json"
+HALF_FILLED = ".half-filled"  # in a directory that a run is just being set aside in
 ENCODED = ("tokens", "validation-tokens")
-NAME = re.compile(r"[\w.-]+")
+NAME = re.compile(r"[\w.-]+(?: [\w.-]+)*")
 
 
 def is_run(directory: Path) -> bool:
@@ -57,7 +60,9 @@ class Run:
     def named(cls, name: str, runs: Path = RUNS) -> Run:
         """The run of this name, there or not yet. Raises ConfigError for a name that is not a plain directory name."""
         if not NAME.fullmatch(name) or name in (".", ".."):
-            raise ConfigError(f"run name {name!r}: use letters, digits, dots, dashes and underscores only")
+            raise ConfigError(
+                f"run name {name!r}: use letters, digits, dots, dashes, underscores and single blanks only"
+            )
         return cls(runs / name)
 
     @contextmanager
@@ -72,6 +77,7 @@ class Run:
                 f"{self.directory}: another process is training this run; wait for it, or name another run"
             ) from None
         try:
+            self._finish_setting_aside()
             yield
         finally:
             if [place.name for place in self.directory.iterdir()] == ["lock"]:  # nothing came of it
@@ -161,21 +167,41 @@ class Run:
 
     def set_aside(self) -> Path | None:
         """Move all that was trained to a directory beside this one, and begin again. None if there was nothing."""
-        left = {path.name for path in self.directory.iterdir()} - {"lock", *ENCODED}  # learnt from next
+        left = self._left()
         if not left:
             return None
-        taken = (self.directory.with_name(f"{self.name}-{number}") for number in count(1))
+        home = self.directory.resolve() if self.directory.is_symlink() else self.directory  # renames stay on one disk
+        taken = (home.with_name(f"{home.name}-{number}") for number in count(1))
         place = next(path for path in taken if not path.exists())
         place.mkdir()
-        for name in sorted(left, key=lambda name: name == "steps"):  # last: before, there is something to set aside
-            os.replace(self.directory / name, place / name)
+        (place / HALF_FILLED).touch()
+        self._fill(place, left)
         return place
 
+    def _finish_setting_aside(self) -> None:
+        """What a kill amid `set_aside` left half here and half there is one again."""
+        home = self.directory.resolve()
+        for mark in home.parent.glob(f"{glob.escape(home.name)}-*/{HALF_FILLED}"):
+            self._fill(mark.parent, self._left())
+            what = f"{self.directory} was being set aside when that was killed"
+            warnings.warn(f"{what}; what the run had is in {mark.parent}", stacklevel=2)
+
+    def _fill(self, place: Path, left: Iterable[str]) -> None:
+        for name in left:
+            os.replace(self.directory / name, place / name)
+        (place / HALF_FILLED).unlink()
+
+    def _left(self) -> set[str]:
+        """What there is, but for the lock and the texts that are learnt next."""
+        return {path.name for path in self.directory.iterdir()} - {"lock", *ENCODED}
+
     def save_sample(self, step: int, text: str, samples: Path = SAMPLES) -> None:
-        """Keep what the model wrote, here and in samples/<run>/samples-<step>, where the old tools put it."""
-        for directory in (self.directory / "samples", samples / self.name):
-            directory.mkdir(parents=True, exist_ok=True)
-            replace_bytes(directory / f"samples-{step}", text.encode())
+        """Keep what the model wrote here, and, if that can be, in samples/<run>/samples-<step> as the old tools did."""
+        _put(self.directory / "samples", step, text)
+        try:
+            _put(samples / self.name, step, text)
+        except OSError as error:  # no reason to lose what was learnt
+            warnings.warn(f"{samples / self.name}: {error.strerror}; samples are in {self.directory}", stacklevel=2)
 
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one event to metrics.jsonl."""
@@ -255,6 +281,11 @@ class Run:
             half = place.name.isdecimal() and not (place / STATE).is_file()
             if half or place.name.endswith(".partial"):
                 shutil.rmtree(place, ignore_errors=True)
+
+
+def _put(directory: Path, step: int, text: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    replace_bytes(directory / f"samples-{step}", text.encode())
 
 
 def _told(fingerprint: Any) -> str:

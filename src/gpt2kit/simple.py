@@ -12,7 +12,6 @@ from gpt2kit.legacy.colab import (
     mount_gdrive,
 )
 from gpt2kit.legacy.gpt_2_simple import (
-    finetune,
     generate,
     generate_to_file,
     get_available_gpus,
@@ -28,6 +27,7 @@ from gpt2kit.legacy.gpt_2_simple_files import (
     encode_dataset,
     is_gpt2_downloaded,
 )
+from gpt2kit.legacy.gpt_2_simple_training import finetune
 
 __all__ = [
     "cmd",

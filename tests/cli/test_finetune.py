@@ -62,8 +62,8 @@ def test_the_time_left_is_told_after_the_tenth_step(gpt2, model, monkeypatch):
     monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.0)
     _, _, err = gpt2("finetune", "text.txt", "--model", model, *SMALL, "--steps", "30", "--print-every", "20")
     lines = [line for line in err.splitlines() if line.startswith("train ")]
-    assert [line.split()[1] for line in lines] == ["1/30", "10/30", "20/30", "30/30"]
-    assert ["ETA" in line for line in lines] == [False, True, True, False]
+    assert [line.split()[1] for line in lines] == ["0/30", "1/30", "10/30", "20/30", "30/30"]
+    assert ["ETA" in line for line in lines] == [False, False, True, True, False], "a first step tells nothing"
 
 
 def test_samples_are_shown_as_they_come(gpt2, model):

@@ -77,20 +77,20 @@ def test_the_time_left_is_written_as_a_clock_shows_it(capsys, later, steps, face
     """A step takes ten seconds."""
 
     def reports():
-        yield Progress("train", 0, steps + 1, "step")
+        yield Progress("train", 1, steps + 2, "step")
         later(10)
-        yield Progress("train", 1, steps + 1, "step")
+        yield Progress("train", 2, steps + 2, "step")
 
     assert shown(capsys, reports()).splitlines()[-1].endswith(f"  ETA {face}")
 
 
 def test_every_task_has_a_clock_of_its_own(capsys, later):
     def reports():
-        yield Progress("encode", 0, 2, "file")
+        yield Progress("encode", 1, 2, "file")
         later(100)
-        yield Progress("train", 0, 3, "step")
+        yield Progress("train", 1, 4, "step")
         later(10)
-        yield Progress("train", 1, 3, "step")
+        yield Progress("train", 2, 4, "step")
 
     assert shown(capsys, reports()).splitlines()[-1].endswith("  ETA 0:20")
 
@@ -118,6 +118,10 @@ def test_the_last_line_of_a_task_stays_when_the_next_begins(capsys, monkeypatch)
 def test_a_measurement_amid_training_leaves_no_lines(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    training, measuring = Progress("train", 1, 9, "step"), Progress("validate", 0, 4, "window")
-    drawn = shown(capsys, [training, measuring, Progress("train", 2, 9, "step")])
+    measuring = [Progress("validate", done, 4, "window") for done in (0, 2, 4)]
+    drawn = shown(capsys, [Progress("train", 1, 9, "step"), *measuring, Progress("train", 2, 9, "step")])
     assert drawn.count("\n") == 1, "only the live line's own end"
+
+
+def test_a_measurement_leaves_no_plain_line_either(capsys):
+    assert shown(capsys, [Progress("train", 9, 9, "step"), Progress("validate", 4, 4, "window")]).count("\n") == 1

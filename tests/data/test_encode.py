@@ -162,6 +162,26 @@ def test_progress_is_told_in_bytes_of_the_inputs(encode, prose, here):
     assert reports[-1].values["megabytes_per_second"] > 0
 
 
+def test_ids_that_were_stored_are_read_to_the_last_byte(encode, here):
+    np.savez("c.npz", np.arange(300), np.arange(7))
+    reports = []
+    encode("c.npz", report=reports.append)
+    assert reports[-1].done == reports[-1].total == (here / "c.npz").stat().st_size
+
+
+@pytest.mark.parametrize("arrays", [1, 3])
+def test_arrays_without_ids_are_no_text(encode, here, arrays):
+    np.savez("a.npz", *[np.empty(0, np.int64)] * arrays)
+    with pytest.raises(DataError, match=r"^a\.npz: the file is empty$"):
+        encode("a.npz")
+    assert left_over(here) == []
+
+
+def test_empty_arrays_beside_others_are_passed_over(encode, here):
+    np.savez("a.npz", np.empty(0, np.int64), np.arange(5), np.empty(0, np.int64))
+    assert ids_of(encode("a.npz")) == [0, 1, 2, 3, 4]
+
+
 # --- texts joined as encode.py joined them ---
 
 TEXTS = st.text(st.sampled_from("ab \n中<|"), min_size=1, max_size=40)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -107,6 +108,50 @@ def test_an_own_version_of_a_text_is_kept_beside(store, fill, tmp_path, openai_f
     ):
         folder = fill("tiny", store.url)
     assert contents(folder) == {**openai_files, "hparams.json.before": b'{"n_vocab": 7}'}
+
+
+def test_what_is_kept_beside_replaces_nothing_that_was_kept_before(store, fill, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    for number, name in enumerate(("hparams.json", "hparams.json.before", "hparams.json.before1")):
+        (tmp_path / "tiny" / name).write_bytes(b'{"n_vocab": %d}' % number)
+    with pytest.warns(UserWarning, match=r"kept as hparams\.json\.before2$"):
+        kept = contents(fill("tiny", store.url))
+    assert [kept[f"hparams.json.before{number}"] for number in ("", 1, 2)] == [
+        b'{"n_vocab": %d}' % n for n in (1, 2, 0)
+    ]
+
+
+FAILURES = {
+    "the server refuses": (lambda site: site.says(404), "404 Not Found: tiny has no"),
+    "the server is in trouble": (lambda site: site.says(503), "503 Service Unavailable, 6 times in a row"),
+    "the network is gone": (lambda site: site.serves(stop=0), "6 times in a row"),
+    "the network goes amid it": (lambda site: site.serves(stop=70_000, part=False), "6 times in a row"),
+    "another file comes": (
+        lambda site: site.says(200, b"no weights"),
+        "10 bytes, expected 413,376: not the released file",
+    ),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_file_of_ones_own_is_back_in_its_place_where_the_released_one_does_not_come(
+    store, fill, tmp_path, openai_files, failure
+):
+    mine, path = openai_files[DATA][::-1], tmp_path / "tiny" / DATA
+    path.parent.mkdir()
+    path.write_bytes(mine)
+    act, problem = FAILURES[failure]
+    store.always(f"/models/tiny/{DATA}", act(store))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # that anything was kept elsewhere is not said
+        with pytest.raises(DownloadError, match=problem):
+            fill("tiny", store.url)
+    assert path.read_bytes() == mine
+    assert f"{DATA}.before" not in contents(path.parent)
+    store.plans.clear()
+    with pytest.warns(UserWarning, match=rf"kept as {DATA}\.before$"):
+        fill("tiny", store.url)
+    assert contents(path.parent) == {**openai_files, f"{DATA}.before": mine}
 
 
 def test_a_missing_file_names_the_way_out(store, fill, tmp_path):

@@ -39,7 +39,7 @@ def test_the_source_can_be_chosen():
 
 @pytest.mark.parametrize("name", ["distilgpt2", "hf:some/model"])
 def test_what_openai_never_had_is_not_looked_for_there(name):
-    with pytest.raises(ConfigError, match="is not in OpenAI's store, only on the hub: take --source huggingface"):
+    with pytest.raises(ConfigError, match=r"not in OpenAI's store.*: gpt2 download .* --source huggingface"):
         place_order(name, source="openai")
 
 

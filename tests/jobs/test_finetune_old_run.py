@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpt2kit.config.training import TrainingConfig
-from gpt2kit.errors import ConfigError
+from gpt2kit.errors import ConfigError, ModelNotFound
 from gpt2kit.jobs.finetune import finetune
 from gpt2kit.resolve import open_checkpoint
 from gpt2kit.runs import Run
@@ -70,6 +70,48 @@ def test_afterwards_it_is_a_run_like_any_other(old):
     finetune(["text.txt"], "124M", training=replace(TWO_MORE, steps=old + 1))
     again = finetune(["text.txt"], "124M", training=replace(TWO_MORE, steps=old + 3))
     assert (again.step, again.new_steps) == (old + 3, 2)
+
+
+@pytest.mark.parametrize("fewer", [0, 1])
+def test_steps_that_are_behind_it_are_refused_in_one_line_and_nothing_is_left(old, fewer):
+    before = {path.name for path in Path("checkpoint/run1").iterdir()}
+    with pytest.raises(ConfigError) as refused:
+        finetune(["text.txt"], "124M", training=replace(TWO_MORE, steps=old - fewer))
+    assert str(refused.value) == (
+        f"checkpoint/run1: has {old} steps behind it, which steps counts too; ask for more of them"
+    )
+    assert {path.name for path in Path("checkpoint/run1").iterdir()} - before <= {"lock"}
+
+
+def test_it_goes_on_from_the_step_that_is_asked_for(old):
+    """Which is the only one of gpt-2-simple's, and the first of nshepperd's two."""
+    before, plans = contents(Path("checkpoint/run1")), []
+    training = replace(TWO_MORE, steps=3, learning_rate=1e-6)
+    outcome = finetune(["text.txt"], "124M", training=training, restore_from="2", announce=plans.append)
+    assert (plans[0].origin, plans[0].done, outcome.step, outcome.new_steps) == ("checkpoint/run1", 2, 3, 1)
+    far = {
+        step: distance(open_checkpoint("run1"), open_checkpoint(f"checkpoint/run1/model-{step}")) for step in (2, old)
+    }
+    assert 0 < far[2] < 1e-5
+    assert old == 2 or far[old] > 1e-4, "from the first of its steps, not from the newest"
+    after = contents(outcome.directory)
+    assert {name for name, content in before.items() if after[name] != content} == {"counter"}
+
+
+def test_a_step_that_is_not_there_is_told_with_those_that_are(old):
+    with pytest.raises(ModelNotFound, match=rf"no checkpoint of step 7; there are .*{old}"):
+        finetune(["text.txt"], "124M", training=TWO_MORE, restore_from="7")
+
+
+def distance(one, other):
+    return max(np.abs(one.tensors[name].read() - other.tensors[name].read()).max() for name in other.tensors)
+
+
+def test_what_a_start_told_that_was_killed_before_it_saved_is_forgotten(old):
+    told = Path("checkpoint/run1/metrics.jsonl")
+    told.write_text('{"event": "train", "step": 99, "time": 1.0, "loss": 9.9}\n{"event": "tra', "utf-8")
+    finetune(["text.txt"], "124M", training=replace(TWO_MORE, steps=old + 2, print_every=1))
+    assert [event["step"] for event in Run.named("run1").metrics("train")] == [old + 1, old + 2]
 
 
 def test_a_new_beginning_keeps_all_of_it_in_another_directory(old, model):

@@ -1,3 +1,6 @@
+import os
+from contextlib import contextmanager, redirect_stderr
+
 import pytest
 
 from gpt2kit.legacy.bars import bars
@@ -70,3 +73,40 @@ def test_a_last_report_that_comes_twice_is_one_bar(drawn):
 
 def test_an_amount_that_is_not_known_is_counted(drawn):
     assert "3.00MB" in drawn(Progress("encode", 3_000_000, None, "byte"))[0]
+
+
+# --- where nobody looks any more ---
+
+
+@contextmanager
+def one_who_looks():
+    """Standard error is a pipe; the call that this gives closes the end that reads it."""
+    read, write = os.pipe()
+    nobody = os.open(os.devnull, os.O_WRONLY)
+    with os.fdopen(write, "w", encoding="utf-8", buffering=1) as stream, redirect_stderr(stream):
+        yield lambda: os.close(read)
+        os.dup2(nobody, write)  # for what is left to write
+    os.close(nobody)
+
+
+def test_work_goes_on_where_nobody_ever_looked():
+    with one_who_looks() as go, bars() as report:
+        go()
+        for done in range(5):
+            report(Progress("encode", done, 4, "byte"))
+        report(Progress("train", 0, 4, "step"))
+
+
+@pytest.mark.parametrize("total", [4, None])
+def test_work_goes_on_where_somebody_stopped_looking(total):
+    with one_who_looks() as go, bars() as report:
+        report(Progress("encode", 1, total, "byte"))
+        go()
+        report(Progress("encode", 2, total, "byte"))
+
+
+def test_a_bar_that_cannot_be_ended_hides_no_error():
+    with one_who_looks() as go, pytest.raises(ValueError, match="the real one"), bars() as report:  # noqa: PT012
+        report(Progress("encode", 1, 4, "byte"))
+        go()
+        raise ValueError("the real one")

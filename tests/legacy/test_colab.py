@@ -6,6 +6,7 @@ from types import ModuleType
 import pytest
 
 from gpt2kit.legacy import colab
+from gpt2kit.runs import Run
 
 
 @pytest.fixture
@@ -66,6 +67,74 @@ def test_a_folder_is_not_mixed_with_the_one_that_is_here(drive):
     colab.run_to(drive, "run1", True)
     with pytest.raises(FileExistsError):
         colab.run_from(drive, "run1", True)
+
+
+# --- a run that has been trained ---
+
+
+@pytest.fixture
+def run():
+    """checkpoint/mine, whose step 1 is saved."""
+    run = Run.named("mine")
+    save(run, 1)
+    return run
+
+
+def save(run, step, keep=5):
+    """Save a step as a training does: the run's model.safetensors is a link to the newest step's."""
+    with run.saving(step, {}, best=False, keep=keep) as place:
+        (place / "model.safetensors").write_bytes(f"the weights of step {step}".encode())
+
+
+@pytest.mark.parametrize("copy_folder", [False, True], ids=["archive", "folder"])
+def test_a_run_that_comes_back_is_sound(here, drive, run, copy_folder):
+    colab.run_to(drive, "mine", copy_folder)
+    lose(here)
+    colab.run_from(drive, "mine", copy_folder)
+    assert run.newest_sound() == (1, [])
+    save(run, 2)
+    assert run.newest_sound() == (2, [])
+
+
+def test_an_archive_takes_the_place_of_the_run_that_is_here_which_is_kept(drive, run):
+    colab.run_to(drive, "mine", False)
+    save(run, 2)
+    save(run, 3)
+    colab.run_from(drive, "mine", False)
+    assert (run.steps(), run.newest_sound()) == ([1], (1, []))
+    kept = Run.named("mine-1")
+    assert (kept.steps(), kept.newest_sound()) == ([1, 2, 3], (3, []))
+    assert (kept.directory / "model.safetensors").read_bytes() == b"the weights of step 3"
+    colab.run_from(drive, "mine", False)
+    assert Run.named("mine-2").steps() == [1]
+    assert kept.steps() == [1, 2, 3]
+
+
+def test_an_archive_that_is_not_there_leaves_the_run_as_it_is(here, drive, run):
+    before = contents(here / "checkpoint")
+    with pytest.raises(FileNotFoundError):
+        colab.run_from(drive, "mine", False)
+    assert contents(here / "checkpoint") == before
+
+
+def test_a_torn_archive_keeps_the_run(here, drive, run):
+    (drive / "checkpoint_mine.tar").write_bytes(b"x" * 100)
+    with pytest.raises(tarfile.TarError):
+        colab.run_from(drive, "mine", False)
+    assert run.newest_sound() == (1, [])
+
+
+def test_a_folder_that_is_saved_again_has_no_steps_that_were_dropped_here(drive, run):
+    colab.run_to(drive, "mine", True)
+    save(run, 2, keep=1)
+    save(run, 3, keep=1)
+    colab.run_to(drive, "mine", True)
+    there = Run(drive / "checkpoint" / "mine")
+    assert (there.steps(), there.newest_sound()) == ([3], (3, []))
+    assert contents(there.directory) == contents(run.directory)
+
+
+# --- what cannot be ---
 
 
 def test_an_archive_puts_nothing_beside_the_working_directory(here, drive):

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
+from gpt2kit.cli.main import gpt_2_simple
 from gpt2kit.errors import Gpt2kitError
-from gpt2kit.legacy.gpt_2_simple_command import cmd, main
+from gpt2kit.legacy.gpt_2_simple_command import main
 
 
 @pytest.fixture
@@ -15,10 +16,9 @@ def command(monkeypatch, capsys):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["gpt_2_simple", *words])
         with pytest.raises(SystemExit) as end:
-            cmd()
-        status = 1 if isinstance(end.value.code, str) else end.value.code  # Python prints such a text, and returns 1
+            sys.exit(gpt_2_simple())
         shown = capsys.readouterr()
-        return status, shown.out, shown.err + (end.value.code if isinstance(end.value.code, str) else "")
+        return end.value.code, shown.out, shown.err.removesuffix("\n")
 
     return run
 
@@ -102,7 +102,7 @@ def test_a_folder_with_anything_else_is_left_alone(here, run1, command):
     status, _, problem = command("generate", "--folder", "mine", "--length", "4")
     assert status == 1
     assert problem.endswith(
-        "gpt_2_simple: mine: holds more than generated texts, which would be removed: thesis.tex; name another --folder"
+        "gpt2: mine: holds more than generated texts, which would be removed: thesis.tex; name another --folder"
     )
     assert generated(here, "mine") == ["gpt2_gentext_20190101_120000.txt", "thesis.tex"]
 
@@ -110,7 +110,7 @@ def test_a_folder_with_anything_else_is_left_alone(here, run1, command):
 def test_a_file_in_the_place_of_the_folder_is_told(here, run1, command):
     (here / "gen").write_text("mine", encoding="utf-8")
     status, _, problem = command("generate", "--length", "4")
-    assert (status, problem) == (1, "gpt_2_simple: gen: a file; --folder names the directory that the texts go to")
+    assert (status, problem) == (1, "gpt2: gen: a file; --folder names the directory that the texts go to")
 
 
 def test_options_reach_the_texts(here, run1, command):
@@ -140,7 +140,7 @@ def test_options_reach_the_texts(here, run1, command):
     ids=repr,
 )
 def test_trouble_is_one_line_and_status_1(command, words, problem):
-    assert command(*words) == (1, "", f"gpt_2_simple: {problem}")
+    assert command(*words) == (1, "", f"gpt2: {problem}")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_line_that_cannot_be_read_is_status_2(command, words):
 def test_uneven_batches_are_one_line(run1, command):
     status, _, problem = command("generate", "--nsamples", "3", "--batch_size", "2", "--length", "4")
     assert status == 1
-    assert problem.endswith("gpt_2_simple: nsamples must be a multiple of batch_size, got 3 and 2")
+    assert problem.endswith("gpt2: nsamples must be a multiple of batch_size, got 3 and 2")
 
 
 def test_an_option_without_a_value_is_its_default(here, run1, command):
@@ -170,7 +170,7 @@ def test_gpt2_legacy_hears_of_trouble_as_an_error(here):
 def test_a_folder_that_cannot_be_made_is_one_line(run1, command):
     status, _, problem = command("generate", "--folder", "checkpoint/run1/counter/gen", "--length", "4")
     assert (status, "\n" in problem) == (1, False)
-    assert problem.startswith("gpt_2_simple: ")
+    assert problem.startswith("gpt2: ")
     assert "checkpoint/run1/counter/gen" in problem
 
 
@@ -178,4 +178,4 @@ def test_a_folder_that_cannot_be_made_is_one_line(run1, command):
 def test_a_warning_is_one_line(here, run1, command):
     (here / "checkpoint" / "run1" / "checkpoint").write_text('model_checkpoint_path: "model-9"\n', encoding="utf-8")
     _, _, said = command("generate", "--length", "4")
-    assert said.startswith("gpt_2_simple: warning: checkpoint/run1/checkpoint names 'model-9', which is not there")
+    assert said.startswith("gpt2: warning: checkpoint/run1/checkpoint names 'model-9', which is not there")

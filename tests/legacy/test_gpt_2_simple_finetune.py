@@ -10,7 +10,7 @@ import pytest
 from gpt2kit import open_checkpoint
 from gpt2kit import simple as gpt2
 from gpt2kit.config.toml_file import read_toml
-from gpt2kit.legacy.gpt_2_simple import BadValue
+from gpt2kit.legacy.gpt_2_simple_errors import BadValue
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:run1 goes on with")]
 

@@ -23,7 +23,7 @@ def plan(done=0, set_aside=None):
 
 
 def lines(**settings):
-    return TrainingLines(RUN, **{"print_every": 1, "says_what_it_does": False, **settings})
+    return TrainingLines(RUN, **{"print_every": 1, **settings})
 
 
 @pytest.fixture
@@ -113,12 +113,11 @@ def test_a_validation_is_told_with_its_loss(printed, step, counter):
     assert printed() == [f"[{counter} | 0.00] validation loss = 5.12"]
 
 
-@pytest.mark.parametrize(("says", "expected"), [(True, ["Calculating validation loss..."]), (False, [])])
-def test_only_nshepperds_program_says_that_it_validates(printed, says, expected):
-    told = lines(says_what_it_does=says)
+def test_a_validation_is_announced_once(printed):
+    told = lines()
     for done in (0, 1):
         told.report(Progress("validate", done, 2, "window"))
-    assert printed() == expected
+    assert printed() == ["Calculating validation loss..."]
 
 
 @pytest.mark.parametrize(
@@ -216,8 +215,3 @@ def test_a_sample_is_given_up_when_the_training_is_interrupted(here, generator, 
     assert samples(stop_asked=lambda: True, says="Generating samples...")(generator, corpus(40), 2) is None
     assert capsys.readouterr().out == "Generating samples...\n"
     assert not (here / "samples").exists()
-
-
-def test_a_length_that_cannot_be_is_refused_before_the_training():
-    with pytest.raises(ConfigError):
-        samples(length=-1)

@@ -21,7 +21,9 @@ def test_every_program_tells_its_usage(name, capsys):
     except SystemExit as stop:  # argparse's way
         status = stop.code
     assert not status
-    assert name.removesuffix(".py") in capsys.readouterr().out
+    usage = capsys.readouterr().out
+    names = [other for other in PROGRAMS if PROGRAMS[other].function == PROGRAMS[name].function]  # it had two
+    assert any(each.removesuffix(".py") in usage for each in names)
 
 
 @pytest.mark.parametrize("name", ["", "train.sh", "/", "trai", "gpt2"])

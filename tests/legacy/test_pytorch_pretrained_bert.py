@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gpt2kit.errors import ConfigError, FormatError, WeightMismatch
+from gpt2kit.legacy import programs
 from gpt2kit.legacy.nshepperd import train
 from gpt2kit.legacy.pytorch_pretrained_bert import convert_gpt2_checkpoint, convert_gpt2_checkpoint_to_pytorch, main
 from gpt2kit.resolve import open_checkpoint
@@ -99,6 +100,7 @@ def test_the_number_of_heads_comes_from_the_settings(here, model):
         ({"n_embd": 1024}, WeightMismatch, r"settings\.json: n_embd is 1024, but 48 in models/345M/model\.ckpt"),
         ({"n_layer": 12}, WeightMismatch, r"settings\.json: n_layer is 12, but 3 in"),
         ({"vocab_size": 50257}, ConfigError, r"settings\.json: n_vocab is 320, vocab_size is 50257; both name one"),
+        ({"n_head": 2}, WeightMismatch, r"settings\.json: n_head is 2, but 4 in models/345M/model\.ckpt"),
         ({"n_head": 5}, FormatError, r"settings\.json: width 48 cannot be shared evenly by 5 heads"),
         ({"n_head": "4"}, FormatError, r"settings\.json: n_head is '4'; expected a whole number"),
     ],
@@ -145,6 +147,42 @@ def test_a_file_is_no_place_for_it(here):
         convert_gpt2_checkpoint([PREFIX, "out"])
 
 
+def test_the_directory_of_the_model_will_do(model):
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    convert_gpt2_checkpoint([PREFIX, "models/345M", HPARAMS])
+    assert names(model) == sorted([*WRITTEN, *before])
+    assert {name: (model / name).read_bytes() for name in before} == before
+    assert [path.name for path in model.parent.iterdir()] == ["345M"]
+
+
+def test_what_was_written_there_is_as_good_as_elsewhere(here, model):
+    convert_gpt2_checkpoint([PREFIX, "out"])
+    convert_gpt2_checkpoint([PREFIX, "models/345M"])
+    for name in WRITTEN:
+        assert (model / name).read_bytes() == (here / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize("put", [shutil.copy, shutil.move], ids=["copied", "renamed"])
+@pytest.mark.parametrize("output", ["models/345M", "out"])
+def test_a_vocabulary_that_has_its_new_name_there_already_is_left(here, model, put, output):
+    """As the tutorial prepared it for transformers."""
+    (here / output).mkdir(exist_ok=True)
+    for old, new in (("encoder.json", "vocab.json"), ("vocab.bpe", "merges.txt")):
+        (shutil.copy if output == "out" else put)(model / old, here / output / new)
+    before = (here / output / "vocab.json").stat()
+    convert_gpt2_checkpoint([PREFIX, output, HPARAMS])
+    assert set(WRITTEN) <= set(names(here / output))
+    after = (here / output / "vocab.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_vocabulary_of_another_model_is_not_left_there(here, model):
+    (model / "vocab.json").write_text('{"a": 0}', "utf-8")
+    with pytest.raises(ConfigError, match=r"^models/345M: holds vocab\.json already"):
+        convert_gpt2_checkpoint([PREFIX, "models/345M", HPARAMS])
+    assert not (model / "pytorch_model.bin").exists()
+
+
 # --- what else can be converted ---
 
 
@@ -188,3 +226,11 @@ def test_the_script_with_flags_does_the_same(here):
     assert convert_gpt2_checkpoint_to_pytorch(words) == 0
     for name in WRITTEN:
         assert (here / "flags" / name).read_bytes() == (here / "out" / name).read_bytes()
+
+
+def test_it_answers_to_its_name_in_transformers_too(here):
+    convert_gpt2_checkpoint([PREFIX, "out"])
+    program = programs.named("src/transformers/models/gpt2/convert_gpt2_original_tf_checkpoint_to_pytorch.py")
+    assert program(["--gpt2_checkpoint_path", PREFIX, "--pytorch_dump_folder_path", "alias"]) == 0
+    for name in WRITTEN:
+        assert (here / "alias" / name).read_bytes() == (here / "out" / name).read_bytes()

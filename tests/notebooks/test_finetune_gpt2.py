@@ -219,6 +219,48 @@ class TestRunFromTopToBottom:
         assert (here / "poems-for-transformers" / "model.safetensors").is_file()
 
 
+@pytest.fixture
+def trying(notebook, here, this_python):
+    """Runs the cells up to the training with another FILE_NAME: what each cell printed, and all trouble."""
+
+    def run(name, run_name):
+        copy = nbformat.from_dict(notebook)
+        parameters = with_({**PARAMETERS, "FILE_NAME": name, "RUN_NAME": run_name, "STEPS": 2})
+        wanted = ("install", "import", "parameters", "drive", "text", "finetune")
+        copy.cells = [cell for cell in copy.cells if cell.id in wanted]
+        for cell in copy.cells:
+            cell.source = parameters if cell.id == "parameters" else cell.source
+        where = {"metadata": {"path": str(here)}}
+        client = nbclient.NotebookClient(copy, kernel_name=this_python, timeout=120, resources=where, allow_errors=True)
+        client.execute()
+        trouble = [output.evalue for cell in copy.cells for output in cell.outputs if output.output_type == "error"]
+        return {cell.id: printed(cell) for cell in copy.cells}, trouble
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_text_with_brackets_in_its_name_is_learnt_as_it_is(trying, here):
+    content = "Two households, both alike in dignity.\n" * 40
+    (here / "novel [2].txt").write_text(content, "utf-8")
+    said, trouble = trying("novel [2].txt", "novel")
+    assert (said["text"], trouble) == ("", [])
+    assert (here / "novel [2].txt").read_text("utf-8") == content
+    assert TRAINING_LINE.findall(said["finetune"]) == ["2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["thesis.txt", "thesis [2].txt", "poems/*.txt"])
+def test_a_text_of_another_name_that_is_not_there_is_not_made_up(trying, here, name):
+    before = set(here.rglob("*.txt"))
+    said, trouble = trying(name, "nothing")
+    assert said["text"] == ""
+    assert len(trouble) == 1
+    assert trouble[0].startswith(f"{name}: no such file or directory")
+    assert set(here.rglob("*.txt")) == before
+    assert not (here / "checkpoint" / "nothing").exists()
+
+
 @pytest.mark.slow
 def test_the_stop_button_saves_what_was_learnt(notebook, here, this_python):
     from jupyter_client.manager import start_new_kernel

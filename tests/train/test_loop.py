@@ -134,14 +134,14 @@ def test_reports_come_at_the_first_and_tenth_and_every_printed_step(trainer_of, 
     reports = []
     trainer_of(steps=14, print_every=4, report=reports.append).train(never)
     told = [(report.done, report.total, report.unit) for report in reports]
-    assert told == [(step, 14, "step") for step in (1, 4, 8, 10, 12, 14)]
+    assert told == [(step, 14, "step") for step in (0, 1, 4, 8, 10, 12, 14)], "the first says that it begins"
 
 
 def test_a_report_of_the_last_step_comes_after_its_snapshot(trainer_of, never):
     saved = []
     trainer = trainer_of(report=lambda progress: saved.append(trainer.run.latest()))
     trainer.train(never)
-    assert saved == [None] * 5 + [6]
+    assert saved == [None] * 6 + [6]
 
 
 def test_whoever_listens_hears_every_event(trainer_of, never, other_text):

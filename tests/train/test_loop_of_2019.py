@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from gpt2kit.data.batches import batch_at
+from gpt2kit.errors import DiskFull, OutOfMemory
 
 
 @pytest.fixture
@@ -46,6 +47,28 @@ def test_sgd_goes_on_exactly_where_it_was(trainer_of, never, resumed):
     again.train(never)
     for expected, found in zip(whole.network.parameters(), again.network.parameters(), strict=True):
         assert torch.equal(expected, found)
+
+
+# --- a rate of zero ---
+
+RATE_0 = {"learning_rate": 0.0, "weight_decay": 0.1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"optimizer": "sgd"}, {"step_in_backward": True}, {"only_train_transformer_layers": True}, {"noise": 0.5}],
+    ids=str,
+)
+def test_at_a_rate_of_zero_all_weights_stay_as_they_are(weights_of, changes):
+    before, after = weights_of(**RATE_0, steps=3, **changes)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_at_a_rate_of_zero_every_measurement_is_the_same(trainer_of, never, other_text):
+    trainer = trainer_of(**RATE_0, validate=other_text, validate_first=True)
+    trainer.train(never)
+    first, *later = [event["loss"] for event in trainer.run.metrics("validation")]
+    assert later == [first, first]
 
 
 # --- gradients that are added up ---
@@ -124,6 +147,22 @@ def test_it_measures_before_the_first_step_too(trainer_of, never, other_text):
     plain = trainer_of("other", validate=other_text)
     plain.train(never)
     assert [event["step"] for event in plain.run.metrics("validation")] == [3, 6]
+
+
+def test_a_disk_that_is_full_before_the_first_step_is_told_as_later(trainer_of, never, other_text):
+    trainer = trainer_of(validate=other_text, validate_first=True)
+    trainer.run.metrics_path.symlink_to("/dev/full")
+    with pytest.raises(DiskFull, match=r"no room for what step 0 writes.*nothing was saved before; make room"):
+        trainer.train(never)
+
+
+def test_memory_that_is_short_before_the_first_step_is_told_as_later(trainer_of, never, other_text):
+    """The network asks for more than any machine has, and torch's allocator says no."""
+    trainer = trainer_of(validate=other_text, validate_first=True)
+    trainer.hidden = lambda ids: torch.empty(2**50)
+    with pytest.raises(OutOfMemory, match="take a smaller batch_size or window, or accumulate"):
+        trainer.train(never)
+    assert trainer.step == 0
 
 
 @pytest.mark.parametrize(("asked", "measured"), [(0, 19), (4, 4), (100, 19)])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,7 +48,7 @@ class Finetune:
 
     def __call__(self) -> int:
         """Train, drawing progress, and say where the run stands."""
-        from gpt2kit.cli.terminal import drawing, tell_saving
+        from gpt2kit.cli.terminal import drawing, tell, tell_saving
         from gpt2kit.jobs.finetune import finetune
         from gpt2kit.jobs.interruptible import Interruptible
 
@@ -63,8 +63,8 @@ class Finetune:
                 restore_from=self.restore_from,
                 device=self.device,
                 report=interruptible.report,
-                announce=lambda plan: print("\n".join(_told(plan)), file=sys.stderr),
-                on_event=_tell_sample,
+                announce=lambda plan: tell("\n".join(_told(plan))),
+                on_event=lambda event: _tell_sample(event, tell),
                 stop_asked=interruptible,
             )
         for line in _result(run):
@@ -72,9 +72,9 @@ class Finetune:
         return 130 if run.interrupted else 0
 
 
-def _tell_sample(event: Mapping[str, Any]) -> None:
+def _tell_sample(event: Mapping[str, Any], tell: Callable[[str], None]) -> None:
     if event["event"] == "sample":
-        print(f"======== step {event['step']:,} ========\n{event['text']}", file=sys.stderr)
+        tell(f"======== step {event['step']:,} ========\n{event['text']}")
 
 
 def _told(plan: Plan) -> Iterator[str]:
@@ -98,7 +98,7 @@ def _result(run: Finetuned) -> Iterator[str]:
     best = "" if run.best_step in (None, run.step) else f"; best at step {run.best_step:,} ({run.directory.name}@best)"
     yield f"{run.directory}: step {run.step:,}, loss {run.loss:.3f}{validation}{best}"
     if run.interrupted:
-        yield f"to go on: gpt2 finetune --config {run.directory / 'run.toml'}"
+        yield f"to go on: gpt2 finetune --config {shlex.quote(str(run.directory / 'run.toml'))}"
     elif run.stopped_early:
         yield "stopped: the held-out loss has not fallen any more; to train on: --patience 0"
     elif not run.new_steps:

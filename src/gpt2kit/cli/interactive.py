@@ -52,8 +52,9 @@ class Interactive:
         # Engines load here, not for --help.
         from gpt2kit.cli.repl import Repl
         from gpt2kit.jobs.load import load
+        from gpt2kit.jobs.standard_input import expect_utf8, typed_line
         from gpt2kit.jobs.writing import Writing
-        from gpt2kit.legacy.classic import converse, expect_utf8, typed_line
+        from gpt2kit.legacy.classic import converse
 
         self._check()
         expect_utf8()

@@ -77,6 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
 
 
+def gpt_2_simple() -> int:
+    """The command that compat/gpt_2_simple installs: `gpt2 legacy gpt_2_simple`."""
+    return main(["legacy", "gpt_2_simple", *sys.argv[1:]])
+
+
 def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_overview())

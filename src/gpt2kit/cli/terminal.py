@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +14,7 @@ from rich.text import Text
 from gpt2kit.progress import Progress, Report
 
 PLAIN_SECONDS = 5.0  # between two plain lines
+PASSING = {"validate"}  # a part of another task: it leaves no line of its own
 SHOWN = {
     "loss": "loss {:.3f}",
     "validation_loss": "validation loss {:.3f}",
@@ -35,9 +36,15 @@ def drawing() -> Iterator[Report]:
         yield _Lively(live).report
 
 
+def tell(line: str) -> None:
+    """Print a line on standard error. Where nobody reads any more (tee dies of Ctrl-C, too), the work goes on."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
 def tell_saving() -> None:
     """Say that Ctrl-C was heard."""
-    print("\nsaving; Ctrl-C again ends at once", file=sys.stderr)
+    tell("\nsaving; Ctrl-C again ends at once")
 
 
 class _Clock:
@@ -48,7 +55,8 @@ class _Clock:
 
     def line(self, progress: Progress) -> str:
         now = time.monotonic()
-        began, from_done = self.first.setdefault(progress.task, (now, progress.done))
+        # From the first that is done on: what comes before it is often slow, and once only.
+        began, from_done = self.first.setdefault(progress.task, (now, progress.done)) if progress.done else (now, 0)
         parts = [f"{progress.task} {_amount(progress)}"]
         parts += [SHOWN[name].format(value) for name, value in progress.values.items() if name in SHOWN]
         gained = progress.done - from_done
@@ -63,9 +71,9 @@ class _Plain:
 
     def report(self, progress: Progress) -> None:
         line, now = self.clock.line(progress), time.monotonic()
-        if now - self.spoke >= PLAIN_SECONDS or progress.done == progress.total:
+        if now - self.spoke >= PLAIN_SECONDS or _stays(progress):
             self.spoke = now
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
 
 
 class _Lively:
@@ -75,9 +83,14 @@ class _Lively:
 
     def report(self, progress: Progress) -> None:
         before, self.before = self.before, progress
-        if before and before.task != progress.task and before.done == (before.total or before.done):
-            self.live.console.print(self.live.renderable)  # the finished task's last line stays
+        if before and before.task != progress.task and (before.total is None or _stays(before)):
+            self.live.console.print(self.live.renderable)
         self.live.update(Text(self.clock.line(progress), no_wrap=True, overflow="ellipsis"))
+
+
+def _stays(progress: Progress) -> bool:
+    """Whether it is the last line of a task, which is worth keeping."""
+    return progress.done == progress.total and progress.task not in PASSING
 
 
 def _amount(progress: Progress) -> str:

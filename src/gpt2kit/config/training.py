@@ -8,6 +8,7 @@ from typing import Any, Literal
 from gpt2kit.config.limits import require, require_finite, require_known
 
 Precision = Literal["fp32", "bf16", "fp16"]
+ENDLESS = 2**31 - 1  # the last step of a training that somebody will interrupt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class TrainingConfig:
     accumulate: int | None = None
     """Parts that the batch is cut into; one is in memory at a time, and the step is the same."""
     accumulate_as: Literal["mean", "sum"] = "mean"
-    """What is made of the parts' gradients: sum adds them up, as the old programs did, which takes longer steps."""
+    """mean; or sum, as the old programs did: with sgd, or where gradients are clipped, steps grow with the parts."""
     window: int | None = None
     """Tokens a window, at most the model's."""
     optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
@@ -85,7 +86,7 @@ class TrainingConfig:
     keep: int = 2
     """Newest snapshots kept; the best one is kept besides."""
     seed: int = 0
-    """Decides the order of the windows, and what dropout drops."""
+    """Decides the order of the windows, what dropout drops, and the noise."""
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -94,9 +95,11 @@ class TrainingConfig:
             self._require_at_least(1, name)
         for name in ("loss_chunk", "sample_tokens", "keep"):
             self._require_at_least(1, name)
-        for name in ("warmup_steps", "weight_decay", "clip_norm", "patience", "sample_every", "validation_windows"):
+        for name in ("learning_rate", "warmup_steps", "weight_decay", "clip_norm", "patience"):
             self._require_at_least(0, name)
-        for name in ("epochs", "learning_rate", "muon_learning_rate"):
+        for name in ("sample_every", "validation_windows"):
+            self._require_at_least(0, name)
+        for name in ("epochs", "muon_learning_rate"):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name} must be above 0, got {value}")
         for name in ("beta2", "noise", "dropout", "validation_share"):

@@ -84,6 +84,8 @@ def encode_pieces(
             rate = (now.text_bytes - text_before) / 1e6 / max(time.monotonic() - started, 1e-9)
             figures = {"megabytes_per_second": rate, "tokens": now.tokens}
             report(Progress("encode", now.read_bytes, total_bytes, "byte", figures))
+        if (read_bytes := parcels.mark().read_bytes) != now.read_bytes:  # what was counted behind the last parcel
+            report(Progress("encode", read_bytes, total_bytes, "byte", {"tokens": now.tokens}))
         return _noted(now, writer, place)
 
 

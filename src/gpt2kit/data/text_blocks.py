@@ -48,8 +48,8 @@ def decode_blocks(blocks: Iterable[bytes], source: str, reading: ReadingConfig) 
         if b"\0" in content and not zeros_are_text:
             place = offset + content.index(0)
             raise DataError(
-                f"{source}: looks binary (a zero byte at {place}); expected {name} text; encode and finetune can also "
-                "read UTF-16: --encoding utf-16"
+                f"{source}: looks binary (a zero byte at {place}); expected {name} text; UTF-16 is read with "
+                "gpt2 encode --encoding utf-16, and gpt2 finetune likewise"
             )
         offset += len(content)
         try:
@@ -59,8 +59,8 @@ def decode_blocks(blocks: Iterable[bytes], source: str, reading: ReadingConfig) 
             if reading.invalid_utf8 == "refuse":
                 raise DataError(
                     f"{source}: not {name} at byte {place} ({error.object[error.start]:02x}); save it as UTF-8 in an "
-                    "editor, or convert it with iconv; encode and finetune can also read another encoding: --encoding "
-                    "NAME, or replace what is wrong: --invalid-utf8 replace"
+                    "editor, or convert it with iconv; gpt2 encode and gpt2 finetune also read other encodings, "
+                    "--encoding NAME, and mend: --invalid-utf8 replace"
                 ) from None
             first_fault = first_fault if fault_count else place
             text, faults = _mended(decoder, before, content, block is None, reading.invalid_utf8)

@@ -70,6 +70,7 @@ class ModelFolder:
         self.entries: dict[str, Entry] = {}
         self._order, self._web, self._report, self._pause = order, web, report, pause
         self._before = read_entries(order.folder)
+        self._others: dict[Path, str] = {}  # what is in the place of a file and is not it: why not
 
     def fill(self) -> dict[str, Entry]:
         """Fetch what is not there. Returns every file of the model. Raises DownloadError, DiskFull."""
@@ -95,15 +96,16 @@ class ModelFolder:
         url, entry = self._order.url(known.name), self._there(path, expected)
         if entry is None:
             try:
-                wanted = Wanted(url, path, expected, f"{self._order.name}/{known.name}")
-                entry = Entry(url, fetch(self._web, wanted, self._report, self._pause))
+                with _moved_aside(path, self._others.get(path)):
+                    wanted = Wanted(url, path, expected, f"{self._order.name}/{known.name}")
+                    entry = Entry(url, fetch(self._web, wanted, self._report, self._pause))
             except Refused as refused:
                 return refused
         self.entries[known.name] = entry
         return None
 
     def _there(self, path: Path, expected: Promise) -> Entry | None:
-        """What is in the place of the file, if it can stay. A cut file is left to be completed, another moved aside."""
+        """What is in the place of the file, if it can stay. A cut file is left to be completed."""
         if not path.is_file():
             return None
         before = self._before.get(path.name)
@@ -119,9 +121,7 @@ class ModelFolder:
             return None
         sha256, problem = hash_problem(path, expected, self._report, f"verify {self._order.name}/{path.name}")
         if problem := problem or damage:
-            aside = _aside(path)
-            os.replace(path, aside)
-            warnings.warn(f"{path}: not the released file ({problem}); kept as {aside.name}", stacklevel=2)
+            self._others[path] = problem
             return None
         return Entry(None, Promise(path.stat().st_size, sha256))
 
@@ -165,7 +165,10 @@ class ModelFolder:
         elif order.source == "huggingface":
             remedy = "check the name, or take another mirror (--endpoint)"
         else:
-            remedy = "take the model from the hub: --source huggingface, or a mirror of OpenAI's store: --endpoint"
+            remedy = (
+                f"take the model from the hub: gpt2 download {order.name} --source huggingface; or from a mirror of "
+                "OpenAI's store: --endpoint URL"
+            )
         raise DownloadError(f"{refused}: {order.name} has no {file} there, or it is not for everybody; {remedy}")
 
 
@@ -182,6 +185,18 @@ def _shards(index: Path) -> list[str]:
     return shards
 
 
-def _aside(path: Path) -> Path:
+@contextmanager
+def _moved_aside(path: Path, problem: str | None) -> Iterator[None]:
+    """What is in the place of a file that is fetched is kept under another name, and comes back where that fails."""
+    if problem is None:
+        yield
+        return
     taken = (path.with_name(f"{path.name}.before{number or ''}") for number in count())
-    return next(place for place in taken if not place.exists())
+    aside = next(place for place in taken if not place.exists())
+    os.replace(path, aside)
+    try:
+        yield
+    except BaseException:
+        os.replace(aside, path)
+        raise
+    warnings.warn(f"{path}: not the released file ({problem}); kept as {aside.name}", stacklevel=2)

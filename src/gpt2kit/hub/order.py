@@ -75,7 +75,9 @@ def place_order(
             "move it away, or name another --models-dir"
         )
     if source == "openai" and not (known and known.files):
-        raise ConfigError(f"{name} is not in OpenAI's store, only on the hub: take --source huggingface")
+        raise ConfigError(
+            f"{name} is not in OpenAI's store, only on the hub: gpt2 download {name} --source huggingface"
+        )
     released = bool(known and known.files and name in (known.name, *known.aliases))
     source = source or there or ("openai" if released else "huggingface")
     if source == "openai" and known:

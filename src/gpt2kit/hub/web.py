@@ -136,8 +136,9 @@ class Web:
             if not self._answered and isinstance(root, socket.gaierror | ConnectionRefusedError):
                 found = "is not known" if isinstance(root, socket.gaierror) else "takes no connection"
                 raise DownloadError(
-                    f"{shown}: the host {host} {found}; is there a network? A proxy goes into HTTPS_PROXY, a mirror "
-                    "into --endpoint; the hub has the models too: --source huggingface, its mirror in HF_ENDPOINT"
+                    f"{shown}: the host {host} {found}; is there a network? A proxy goes into HTTPS_PROXY; for a "
+                    "mirror: gpt2 download NAME --endpoint URL; for the hub, whose mirror goes into HF_ENDPOINT: "
+                    "gpt2 download NAME --source huggingface"
                 ) from None
             raise MayPass(f"the connection to {host} broke") from None
         except (exceptions.ChunkedEncodingError, exceptions.ContentDecodingError, http.client.HTTPException):

@@ -21,7 +21,7 @@ from gpt2kit.config.training import TrainingConfig
 from gpt2kit.data.batches import Corpus, hold_out
 from gpt2kit.data.encode import encode_to_shards
 from gpt2kit.data.shards import Shards, is_shards, open_shards
-from gpt2kit.errors import ConfigError, DataError, Gpt2kitError, MissingExtra, ModelNotFound
+from gpt2kit.errors import DataError, Gpt2kitError, MissingExtra
 from gpt2kit.formats import huggingface
 from gpt2kit.formats.registry import recognise
 from gpt2kit.generate.generator import Generator
@@ -34,8 +34,8 @@ from gpt2kit.jobs.run_settings import (
     with_former_settings,
     write_settings,
 )
+from gpt2kit.jobs.starting_point import Start, starting_point
 from gpt2kit.progress import Report, silent
-from gpt2kit.resolve import open_checkpoint
 from gpt2kit.runs import ENCODED, RUNS, Run
 from gpt2kit.tokenizer.open import open_tokenizer
 
@@ -88,17 +88,6 @@ class Finetuned:
     best_step: int | None
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What a run goes on from."""
-
-    checkpoint: Checkpoint
-    done: int | None = None
-    """Steps behind it; None begins anew."""
-    of_another_program: bool = False
-    """Whether only the weights of these steps are left, for another program did them."""
-
-
 def finetune(
     dataset: Sequence[str | Path],
     model: str | Path = "124M",
@@ -149,10 +138,10 @@ def finetune(
         training = replace(training, validation_share=0.0)
     run = Run.named(run_name, runs)
     with run.locked():
-        start = _starting_point(run, model, restore_from)
+        start = starting_point(run, model, restore_from)
         if device != "auto":  # what cannot be is told before a long text is encoded
             _place(device)
-        former = None if start.done is None else former_settings(run)
+        former = former_settings(run) if start.goes_on else None
         asked = with_former_settings(training, former) if former else training
         with _leaving_nothing(run):
             tokens = _tokens(dataset, ENCODED[0], start, run, reading, report)
@@ -160,65 +149,44 @@ def finetune(
             trainer, plan = _prepare(start, asked, tokens, measured, run, _place(device), report, write_sample)
         if former:
             tell_changes(run, former, trainer.recipe)
-        if start.done is None:
-            plan = replace(plan, set_aside=run.set_aside() if run.steps() or recognise(run.directory) else None)
-            run.cut_metrics(0)
-        elif not start.of_another_program:
-            trainer.resume(start.done)
-        if start.done is None or start.of_another_program:
-            huggingface.write_surroundings(start.checkpoint, run.directory)
+        plan = replace(plan, set_aside=_begin(run, start, trainer))
         if not trainer.finished:
-            write_settings(
-                RunSettings(
-                    *(_texts(dataset, tokens), _texts(validation, measured), str(model), run_name),
-                    *(trainer.recipe, reading, device),
-                ),
-                run,
-                start.done is not None,
+            settings = RunSettings(
+                dataset=_texts(dataset, tokens),
+                validation=_texts(validation, measured),
+                model=str(model),
+                run_name=run_name,
+                training=trainer.recipe,
+                reading=reading,
+                device=device,
             )
+            write_settings(settings, run, start.goes_on)
         announce(plan)
         outcome = _train(trainer, on_event, stop_asked)
         best = run.best()
-    new_steps = outcome.step - plan.done
     return Finetuned(
-        *(run.directory, outcome.step, new_steps, outcome.loss, outcome.validation_loss, outcome.interrupted),
-        *(outcome.stopped_early, best),
+        directory=run.directory,
+        step=outcome.step,
+        new_steps=outcome.step - plan.done,
+        loss=outcome.loss,
+        validation_loss=outcome.validation_loss,
+        interrupted=outcome.interrupted,
+        stopped_early=outcome.stopped_early,
+        best_step=best,
     )
 
 
-def _starting_point(run: Run, model: str | Path, restore_from: str) -> _Start:
-    if restore_from == "latest":
-        step, damage = run.newest_sound()
-        if damage and step is None:
-            raise ModelNotFound(f"{damage[0]}; no older step is left; to begin again: --restore-from fresh")
-        for problem in damage:
-            warnings.warn(f"{problem}; going on from step {step}", stacklevel=3)
-        if step is None:
-            return _of_another_program(run) or _Start(open_checkpoint(model))
-    elif restore_from == "best":
-        step = run.best()
-        if step is None:
-            raise ModelNotFound(f"{run.directory}: has no best step, for nothing was measured; steps: {run.steps()}")
-    elif restore_from.isascii() and restore_from.isdecimal():
-        step = int(restore_from)
+def _begin(run: Run, start: Start, trainer: Trainer) -> Path | None:
+    """Make the run ready for the next step. Returns where what it had before went, if it begins again."""
+    set_aside = None
+    if not start.goes_on and (run.steps() or recognise(run.directory)):
+        set_aside = run.set_aside()
+    if start.goes_on and not start.of_another_program:
+        trainer.resume(start.done)
     else:
-        return _Start(open_checkpoint(model if restore_from == "fresh" else restore_from))
-    run.check(step)
-    return _Start(open_checkpoint(f"{run.directory}@{step}"), step)
-
-
-def _of_another_program(run: Run) -> _Start | None:
-    """What nshepperd's code or gpt-2-simple has trained there."""
-    format = recognise(run.directory)
-    if format is None:
-        return None
-    if not format.steps:  # our model.safetensors would take the place of theirs
-        raise ConfigError(
-            f"{run.directory}: holds a model already; start from it in a new run: --model {run.directory} "
-            "--run-name ANOTHER"
-        )
-    checkpoint = open_checkpoint(run.directory)
-    return _Start(checkpoint, checkpoint.step or 0, of_another_program=True)
+        run.cut_metrics(0)  # of a start that was killed before it saved
+        huggingface.write_surroundings(start.checkpoint, run.directory)
+    return set_aside
 
 
 @contextmanager
@@ -234,7 +202,7 @@ def _leaving_nothing(run: Run) -> Iterator[None]:
 
 
 def _tokens(
-    dataset: Sequence[str | Path], name: str, start: _Start, run: Run, reading: ReadingConfig, report: Report
+    dataset: Sequence[str | Path], name: str, start: Start, run: Run, reading: ReadingConfig, report: Report
 ) -> Shards:
     """The encoded text: as it lies, if it came encoded, else encoded into the run's directory."""
     checkpoint, directory = start.checkpoint, run.directory / name
@@ -276,7 +244,7 @@ def _place(device: DeviceName) -> torch.device:
 
 
 def _prepare(
-    start: _Start,
+    start: Start,
     asked: TrainingConfig,
     tokens: Shards,
     measured: Shards | None,
@@ -306,21 +274,39 @@ def _prepare(
         loss = first_loss(network, learn)
     parameters = checkpoint.parameter_count()
     windows_measured = asked.validation_windows * window or validate.total
+    precision, why = fastest_precision(place)
     facts = Facts(
-        *(min(validate.total, windows_measured), checkpoint.config, parameters, loss), *fastest_precision(place)
+        measured=min(validate.total, windows_measured),
+        model=checkpoint.config,
+        parameters=parameters,
+        first_loss=loss,
+        precision=precision,
+        precision_reason=why,
     )
     recipe, rest = decide(asked, facts, learn.windows, window, share)
-    if start.of_another_program and start.done and asked.steps is None:
+    if asked.steps is None and (start.of_another_program or not asked.epochs):  # what was decided is to come
         recipe = replace(recipe, steps=start.done + recipe.steps)
     trainer = Trainer(
         *(network, recipe, learn, validate if validate.total > 1 else None, run, report),
         sample=_sampling(network, checkpoint, learn, write_sample or _to_where_it_was(run, recipe.sample_tokens)),
     )
-    if start.of_another_program and start.done:
-        trainer.go_on_after(start.done)
+    if start.of_another_program:
+        behind = f"{run.directory}: has {start.done:,} steps behind it, which steps counts too; ask for more of them"
+        require(recipe.steps > start.done, behind)
+        trainer.step = start.done
     plan = Plan(
-        *(checkpoint.origin, parameters, learn.total, tokens.ends.size, validate.total, window, str(place)),
-        *(start.done or 0, recipe.steps, loss, (*decisions, *more, *rest), None),
+        origin=checkpoint.origin,
+        parameters=parameters,
+        tokens=learn.total,
+        documents=tokens.ends.size,
+        held_out=validate.total,
+        window=window,
+        device=str(place),
+        done=start.done,
+        steps=recipe.steps,
+        first_loss=loss,
+        decisions=(*decisions, *more, *rest),
+        set_aside=None,
     )
     return trainer, plan
 

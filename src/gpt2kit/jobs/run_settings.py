@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from gpt2kit.atomic import replace_bytes
 from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.toml_file import from_table, read_toml, to_toml
-from gpt2kit.config.training import TrainingConfig
+from gpt2kit.config.training import ENDLESS, TrainingConfig
 from gpt2kit.generate.select import DeviceName
 from gpt2kit.runs import Run
 
@@ -45,7 +45,9 @@ def former_settings(run: Run) -> TrainingConfig | None:
 def with_former_settings(asked: TrainingConfig, former: TrainingConfig) -> TrainingConfig:
     """What is asked; and where nothing is, what was decided when the run began."""
     names = [field.name for field in fields(asked) if getattr(asked, field.name) in (None, "auto")]
-    return replace(asked, **{name: getattr(former, name) for name in names if not (name == "steps" and asked.epochs)})
+    if asked.epochs or former.steps == ENDLESS:
+        names = [name for name in names if name != "steps"]
+    return replace(asked, **{name: getattr(former, name) for name in names})
 
 
 def tell_changes(run: Run, former: TrainingConfig, now: TrainingConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
@@ -20,7 +20,8 @@ def bars() -> Iterator[Report]:
     try:
         yield drawing.report
     finally:
-        drawing.close()
+        with suppress(OSError):
+            drawing.close()
 
 
 class _Bars:
@@ -31,6 +32,10 @@ class _Bars:
         self._bar: tqdm[None] | None = None
 
     def report(self, progress: Progress) -> None:
+        with suppress(OSError):  # nobody looks any more, which is no reason to end the work
+            self._draw(progress)
+
+    def _draw(self, progress: Progress) -> None:
         if progress.task == "train":
             self.close()
             return

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import DataError
 from gpt2kit.generate.generator import Generator, Piece, in_turn
 
 
@@ -67,22 +64,3 @@ def require_batches(nsamples: int, batch_size: int) -> None:
         min(nsamples, batch_size) >= 1, f"nsamples and batch_size must be 1 or more, got {nsamples} and {batch_size}"
     )
     require(nsamples % batch_size == 0, f"nsamples must be a multiple of batch_size, got {nsamples} and {batch_size}")
-
-
-def expect_utf8() -> None:
-    """Files and pipes are UTF-8; a terminal knows better, and a wrong key there must not end the program."""
-    if sys.stdin is None:
-        raise DataError("standard input is closed; there is nobody to talk to")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        if sys.stdin.isatty():
-            sys.stdin.reconfigure(errors="replace")
-        else:
-            sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
-
-
-def typed_line(prompt: str) -> str:
-    """A line of standard input. Raises EOFError at its end, DataError where it is no text."""
-    try:
-        return input(prompt)
-    except UnicodeDecodeError as error:
-        raise DataError(f"standard input is not UTF-8: {error}") from None

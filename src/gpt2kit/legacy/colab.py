@@ -9,6 +9,8 @@ import tarfile
 from importlib import import_module
 from pathlib import Path
 
+from gpt2kit.runs import Run
+
 MOUNT_POINT = Path("/content/drive")
 DRIVE = MOUNT_POINT / "MyDrive"
 
@@ -60,6 +62,9 @@ def run_to(drive: Path, run_name: str, copy_folder: bool) -> None:
     folder = os.path.join("checkpoint", run_name)
     if copy_folder:
         shutil.copytree(folder, drive / folder, dirs_exist_ok=True)
+        for step in (drive / folder / "steps").glob("*"):  # that were dropped here, too
+            if not Path(folder, "steps", step.name).exists():
+                shutil.rmtree(step)
         return
     archive = get_tarfile_name(folder)
     with tarfile.open(archive, "w") as tar:
@@ -68,7 +73,7 @@ def run_to(drive: Path, run_name: str, copy_folder: bool) -> None:
 
 
 def run_from(drive: Path, run_name: str, copy_folder: bool) -> None:
-    """Bring checkpoint/RUN_NAME back. Raises FileExistsError rather than mix a folder with another."""
+    """Bring checkpoint/RUN_NAME back: a folder where there is none (FileExistsError), an archive in place of one."""
     folder = os.path.join("checkpoint", run_name)
     if copy_folder:
         shutil.copytree(drive / folder, folder)
@@ -76,6 +81,8 @@ def run_from(drive: Path, run_name: str, copy_folder: bool) -> None:
     archive = get_tarfile_name(folder)
     file_from(drive, archive)
     with tarfile.open(archive) as tar:
+        if os.path.isdir(folder):  # else what is unpacked would be written through the links between its files
+            Run(Path(folder)).set_aside()
         tar.extractall(filter="data")
 
 

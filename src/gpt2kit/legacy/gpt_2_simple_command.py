@@ -5,43 +5,28 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from inspect import signature
-from io import TextIOWrapper
 from itertools import count
 from pathlib import Path
 
 from tqdm import trange
 
-from gpt2kit.errors import ConfigError, Gpt2kitError
+from gpt2kit.errors import ConfigError
 from gpt2kit.formats.registry import recognise
 from gpt2kit.hub.manifest import is_unfinished
-from gpt2kit.legacy.gpt_2_simple import DELIMITER, finetune, generate_to_file, load_gpt2, start_tf_sess
+from gpt2kit.legacy.gpt_2_simple import DELIMITER, generate_to_file, load_gpt2, start_tf_sess
 from gpt2kit.legacy.gpt_2_simple_files import download_gpt2, find_model
+from gpt2kit.legacy.gpt_2_simple_training import finetune
 
 PROGRAM = "gpt_2_simple"
 GENERATED = re.compile(r"gpt2_gentext_.*\.txt")
 
 
 def cmd() -> None:
-    """The command `gpt_2_simple`: runs what sys.argv says; trouble is one line, and exit status 1."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
-        try:
-            sys.exit(main(sys.argv[1:]))
-        except (Gpt2kitError, OSError) as error:
-            sys.exit(f"{PROGRAM}: {error}")
-        except KeyboardInterrupt:
-            sys.exit(130)
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
+    """Run what sys.argv says. The command `gpt_2_simple` does it by way of cli/main.py, which says what went wrong."""
+    sys.exit(main(sys.argv[1:]))
 
 
 def main(argv: list[str]) -> int:

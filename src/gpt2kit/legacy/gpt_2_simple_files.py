@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt2kit.config.reading import ReadingConfig
+from gpt2kit.atomic import replacing
 from gpt2kit.data.documents import read_rows
 from gpt2kit.data.sources import find_sources
-from gpt2kit.errors import DownloadError, ModelNotFound
+from gpt2kit.errors import DownloadError
 from gpt2kit.hub.catalogue import KnownModel
 from gpt2kit.hub.fetch import Refused, Wanted, fetch
 from gpt2kit.hub.promise import Promise
@@ -16,6 +16,8 @@ from gpt2kit.hub.web import Web
 from gpt2kit.jobs.download import download
 from gpt2kit.jobs.encode import encode
 from gpt2kit.legacy.bars import bars
+from gpt2kit.legacy.gpt_2_simple_errors import NotThere
+from gpt2kit.legacy.old_texts import npz_name, old_inputs, old_reading
 from gpt2kit.resolve import known_directory
 
 FILES = (
@@ -23,10 +25,6 @@ FILES = (
     *("model.ckpt.meta", "vocab.bpe"),
 )
 START, END = "<|startoftext|>", "<|endoftext|>"
-
-
-class NotThere(ModelNotFound, FileNotFoundError):
-    """A model or a run is not there; the old program raised FileNotFoundError."""
 
 
 def download_file_with_progress(url_base: str, sub_dir: str, model_name: str, file_name: str) -> None:
@@ -85,12 +83,12 @@ def encode_csv(
     """Write the first column of a CSV file as a text to learn, each row between the two marks."""
     with (
         open(csv_path, encoding="utf-8", errors="ignore") as lines,
-        open(out_path, "w", encoding="utf-8") as text,
+        replacing(Path(out_path)) as text,  # which may be the same file
     ):
         if header:
             next(lines, None)
         for _, row in read_rows(lines, find_sources([csv_path])[0]):
-            text.write(f"{start_token}{row[0]}{end_token}\n")
+            text.write(f"{start_token}{row[0]}{end_token}\n".encode())
 
 
 def encode_dataset(
@@ -103,8 +101,13 @@ def encode_dataset(
     """Encode a text, file, directory or glob, into an .npz, so that `finetune` need not."""
     place = model_place(model_dir, model_name)
     print("Reading files", flush=True)
-    output = out_path if str(out_path).endswith(".npz") else f"{out_path}.npz"  # as numpy has it
-    reading = ReadingConfig(combine=max(1, combine), invalid_utf8="ignore")
     with bars() as report:
-        encode([file_path], output, model=place, reading=reading, overwrite=True, report=report)
+        encode(
+            old_inputs(file_path),
+            npz_name(out_path),
+            model=place,
+            reading=old_reading(combine, invalid="ignore"),
+            overwrite=True,
+            report=report,
+        )
     print("Writing", out_path, flush=True)

@@ -8,57 +8,55 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpt2kit.config.limits import require
-from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.sampling import SamplingConfig
-from gpt2kit.config.training import PRESETS, TrainingConfig
+from gpt2kit.config.training import ENDLESS, PRESETS, TrainingConfig
 from gpt2kit.formats import huggingface
-from gpt2kit.formats.registry import recognise
 from gpt2kit.hub.catalogue import KNOWN_MODELS, MODELS, find
 from gpt2kit.jobs.encode import encode as encode_texts
 from gpt2kit.jobs.finetune import finetune
 from gpt2kit.jobs.interruptible import Interruptible
 from gpt2kit.legacy.bars import bars
 from gpt2kit.legacy.classic import require_room
-from gpt2kit.legacy.old_training import ENDLESS, OldSamples, TrainingLines
+from gpt2kit.legacy.old_texts import npz_name, old_inputs, old_reading
+from gpt2kit.legacy.old_training import OPTIMIZERS, OldSamples, TrainingLines, going_on_from, old_run, say
 from gpt2kit.legacy.openai import place_of
 from gpt2kit.progress import Progress, Report
 from gpt2kit.resolve import known_directory, open_checkpoint
 from gpt2kit.runs import Run
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary
 
-OPTIMIZERS = {"adam": "adamw", "sgd": "sgd"}
 LARGE = "345M"  # the one name at which train.py saved memory unasked
 
 
 def encode(words: Sequence[str]) -> int:
     """encode.py."""
     asked = _encode_parser().parse_args(words)
-    output = asked.out_npz if asked.out_npz.endswith(".npz") else f"{asked.out_npz}.npz"  # as numpy made it
+    output = npz_name(asked.out_npz)
     vocabulary = _vocabulary(asked.model_name)
     print("Reading files", flush=True)
     with bars() as draw:
         report = _saying_when("pack", f"Writing {output}", draw)
-        encode_texts([asked.in_text], output, model=vocabulary, reading=_reading(asked), overwrite=True, report=report)
+        reading = old_reading(asked.combine, encoding=asked.encoding)
+        inputs = old_inputs(asked.in_text)
+        encode_texts(inputs, output, model=vocabulary, reading=reading, overwrite=True, report=report)
     return 0
 
 
 def train(words: Sequence[str], *, last_step: int = ENDLESS) -> int:
     """train.py, which has no end but Ctrl-C."""
     asked = _train_parser().parse_args(words)
-    training, reading = _training(asked, last_step), _reading(asked)
-    run = Run.named(asked.run_name)
+    training, reading = _training(asked, last_step), old_reading(asked.combine, encoding=asked.encoding)
+    run = old_run("checkpoint", asked.run_name)
     model = _model(asked, run)
-    lines = TrainingLines(run, print_every=1, says_what_it_does=True)
+    lines = TrainingLines(run, print_every=1)
 
-    def interrupted() -> None:
-        print("interrupted", flush=True)
-
-    with bars() as draw, Interruptible(_both(lines.report, draw), interrupted) as stop_asked:
+    with bars() as draw, Interruptible(_both(lines.report, draw), lambda: say("interrupted")) as stop_asked:
         finetune(
-            [asked.dataset],
+            old_inputs(asked.dataset),
             model,
-            run_name=asked.run_name,
-            validation=[asked.val_dataset or asked.dataset] if asked.val_every else [],
+            run_name=run.name,
+            runs=run.directory.parent,
+            validation=old_inputs(asked.val_dataset or asked.dataset) if asked.val_every else [],
             training=training,
             reading=reading,
             restore_from=asked.restore_from,
@@ -88,6 +86,8 @@ def _training(asked: Namespace, last_step: int) -> TrainingConfig:
         "sample_every": asked.sample_every,
     }
     if asked.val_every:
+        for name in ("val_batch_size", "val_batch_count"):
+            require(getattr(asked, name) >= 1, f"{name} must be 1 or more, got {getattr(asked, name)}")
         changes["validate_every"], changes["validate_first"] = asked.val_every, True
         changes["validation_windows"] = asked.val_batch_size * asked.val_batch_count
     return TrainingConfig(**{**PRESETS["nshepperd"], **changes})
@@ -95,9 +95,9 @@ def _training(asked: Namespace, last_step: int) -> TrainingConfig:
 
 def _model(asked: Namespace, run: Run) -> str | Path:
     """What a new run starts from; one that goes on has all it needs."""
-    goes_on = asked.restore_from == "latest" and recognise(run.directory) is not None
-    model = asked.model_name if goes_on else place_of(asked.model_name)
-    require_room(asked.sample_length, open_checkpoint(run.directory if goes_on else model).config.window)
+    former = going_on_from(run, asked.restore_from)
+    model = asked.model_name if former else place_of(asked.model_name)
+    require_room(asked.sample_length, (former or open_checkpoint(model)).config.window)
     return model
 
 
@@ -114,10 +114,6 @@ def _samples(asked: Namespace, run: Run, stop_asked: Interruptible) -> OldSample
         says="Generating samples...",
         stop_asked=stop_asked,
     )
-
-
-def _reading(asked: Namespace) -> ReadingConfig:
-    return ReadingConfig(combine=max(1, asked.combine), encoding=asked.encoding)
 
 
 def _vocabulary(name: str) -> str | Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -18,22 +19,23 @@ from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.data.batches import Corpus
 from gpt2kit.errors import ConfigError
 from gpt2kit.formats import huggingface, openai
+from gpt2kit.formats.registry import recognise
 from gpt2kit.generate.generator import Generator
 from gpt2kit.jobs.finetune import Plan
 from gpt2kit.progress import Progress
+from gpt2kit.resolve import open_checkpoint
 from gpt2kit.runs import Run
 
-ENDLESS = 2**31 - 1  # the last step of a training that is to be interrupted
+OPTIMIZERS = {"adam": "adamw", "sgd": "sgd"}
 MEMORY = 0.99  # of the average loss, from one printed step to the next
 
 
 class TrainingLines:
     """The console of both trainers: `announce`, `on_event` and `report` are for `finetune`."""
 
-    def __init__(self, run: Run, *, print_every: int, says_what_it_does: bool, save_every: int | None = None) -> None:
-        """`says_what_it_does`: nshepperd's additional lines. `save_every`: when `show_last` has to wait for a save."""
+    def __init__(self, run: Run, *, print_every: int, save_every: int | None = None) -> None:
+        """`save_every`: when `show_last` has to wait for a save."""
         self._run, self._print_every, self._save_every = run, print_every, save_every
-        self._says_what_it_does = says_what_it_does
         self._started = time.time()
         self._losses = self._weights = 0.0
         self._waiting: tuple[str, str] | None = None  # a text, and the event that it is shown behind
@@ -43,16 +45,16 @@ class TrainingLines:
         write_old_surroundings(self._run)
         if plan.set_aside:
             print("begins again; what the run had is kept in", plan.set_aside, file=sys.stderr)
-        print("Loading checkpoint", old_name(self._run.directory, plan.done) if plan.done else spoken(plan.origin))
-        print("Loading dataset...")
-        print("dataset has", plan.tokens, "tokens")
-        print("Training...", flush=True)
+        say("Loading checkpoint", old_name(self._run.directory, plan.done) if plan.done else spoken(plan.origin))
+        say("Loading dataset...")
+        say("dataset has", plan.tokens, "tokens")
+        say("Training...")
         self._started = time.time()
 
     def report(self, progress: Progress) -> None:
-        """Says that validation begins."""
-        if self._says_what_it_does and progress.task == "validate" and progress.done == 0:
-            print("Calculating validation loss...", flush=True)
+        """Says that validation begins, which is nshepperd's line only."""
+        if progress.task == "validate" and progress.done == 0:
+            say("Calculating validation loss...")
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Print the line that belongs to an event, if there is one."""
@@ -61,13 +63,13 @@ class TrainingLines:
             self._losses = MEMORY * self._losses + event["loss"]
             self._weights = MEMORY * self._weights + 1
             average = self._losses / self._weights
-            print(f"[{step} | {self._seconds():2.2f}] loss={event['loss']:2.2f} avg={average:2.2f}", flush=True)
+            say(f"[{step} | {self._seconds():2.2f}] loss={event['loss']:2.2f} avg={average:2.2f}")
         elif kind == "validation":
-            print(f"[{max(1, step)} | {self._seconds():2.2f}] validation loss = {event['loss']:2.2f}", flush=True)
+            say(f"[{max(1, step)} | {self._seconds():2.2f}] validation loss = {event['loss']:2.2f}")
         elif kind == "save":
-            print("Saving", old_name(self._run.directory, step), flush=True)
+            say("Saving", old_name(self._run.directory, step))
         if self._waiting and self._waiting[0] == kind:
-            print(self._waiting[1], flush=True)
+            say(self._waiting[1])
             self._waiting = None
 
     def show_last(self, step: int, text: str) -> None:
@@ -77,7 +79,7 @@ class TrainingLines:
         if last:
             self._waiting = last, text
         else:
-            print(text, flush=True)
+            say(text)
 
     def _seconds(self) -> float:
         return time.time() - self._started
@@ -98,7 +100,7 @@ class OldSamples:
         ahead: int,
         stop_asked: Callable[[], bool],
         says: str = "",
-        show: Callable[[int, str], None] = lambda step, text: print(text, flush=True),
+        show: Callable[[int, str], None] = lambda step, text: say(text),
     ) -> None:
         """A SampleWriter.
 
@@ -126,10 +128,10 @@ class OldSamples:
 
     def __call__(self, generator: Generator, learnt: Corpus, step: int) -> str | None:
         """What the model wrote, or None if it is not the time."""
-        if not (self._number and self._every) or step % self._every or step >= self._last:
+        if not self._every or step % self._every or step >= self._last:
             return None
         if self._says:
-            print(self._says, flush=True)
+            say(self._says)
         texts = self._texts(generator, learnt, step)
         if texts is None:
             return None
@@ -148,6 +150,30 @@ class OldSamples:
             if self._stop_asked():
                 return None
         return texts
+
+
+def say(*words: object) -> None:
+    """Print a line of a training. Where nobody reads any more (tee dies of Ctrl-C, too), it goes on to be saved."""
+    try:
+        print(*words, flush=True)
+    except RuntimeError:  # Ctrl-C came while another line was being printed
+        pass
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def going_on_from(run: Run, restore_from: str) -> Checkpoint | None:
+    """What `finetune` will go on from: the newest whole step of the run, or another program's. None begins anew."""
+    if restore_from != "latest":
+        return None
+    step, _ = run.newest_sound()
+    return open_checkpoint(run.directory, step=step) if step is not None or recognise(run.directory) else None
+
+
+def old_run(checkpoint_dir: str, run_name: str) -> Run:
+    """The run CHECKPOINT_DIR/RUN_NAME, whose name may have been "" or a path."""
+    place = Path(checkpoint_dir, run_name)
+    return Run.named(place.name, place.parent)
 
 
 def write_old_surroundings(run: Run) -> None:

@@ -16,12 +16,11 @@ from gpt2kit.hub.order import place_order
 from gpt2kit.jobs.download import carry_out
 from gpt2kit.jobs.generate import require_batch_size
 from gpt2kit.jobs.load import load
+from gpt2kit.jobs.standard_input import expect_utf8, typed_line
 from gpt2kit.legacy.bars import bars
-from gpt2kit.legacy.classic import converse, expect_utf8, print_samples, require_batches, require_room, typed_line
+from gpt2kit.legacy.classic import converse, print_samples, require_batches, require_room
 from gpt2kit.legacy.fire import HELP, flag, parse
 from gpt2kit.resolve import known_directory, open_checkpoint
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,7 @@ def generate_unconditional_samples(words: Sequence[str]) -> int:
     samples = asked.nsamples or None
     slots = asked.batch_size if samples is None else min(asked.batch_size, samples)
     with load(checkpoint, slots=slots) as generator:
-        try:
-            print_samples(generator.pieces(None, samples=samples, sampling=asked.sampling, stop=stop))
-        except KeyboardInterrupt:  # how samples without end are ended
-            print()
-            return INTERRUPTED
+        print_samples(generator.pieces(None, samples=samples, sampling=asked.sampling, stop=stop))
     return 0
 
 

@@ -44,6 +44,9 @@ PROGRAMS = {
     "convert_gpt2_checkpoint_to_pytorch.py": Program(
         "pytorch_pretrained_bert", "convert_gpt2_checkpoint_to_pytorch", "the same, with flags"
     ),
+    "convert_gpt2_original_tf_checkpoint_to_pytorch.py": Program(
+        "pytorch_pretrained_bert", "convert_gpt2_checkpoint_to_pytorch", "its name in transformers"
+    ),
 }
 
 

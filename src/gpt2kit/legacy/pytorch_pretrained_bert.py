@@ -12,6 +12,7 @@ import shutil
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from filecmp import cmp
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,22 +68,27 @@ def convert_gpt2_checkpoint_to_pytorch(words: Sequence[str]) -> int:
 
 
 def _convert(source: str, output: Path, settings: Path | None) -> int:
-    print(f"Converting TensorFlow checkpoint from {os.path.abspath(source)}")
     checkpoint = _read(source, settings)
+    print(f"Converting TensorFlow checkpoint from {os.path.abspath(checkpoint.origin)}")
     for name, tensor in checkpoint.tensors.items():
         print(f"Loading TF weight {name} with shape {list(tensor.shape)}")
     _require_free(output, [WEIGHTS, CONFIG])
     output.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".", dir=output) as hidden, bars() as report:
+    with TemporaryDirectory(prefix=".", dir=output.resolve().parent) as hidden, bars() as report:
         made = Path(hidden, "model")
         convert(checkpoint, made, to="bin", report=report)
-        files = sorted(made.iterdir(), key=lambda file: file.name == WEIGHTS)  # last: who has them has all
-        _require_free(output, [file.name for file in files])
-        for file in files:
+        new = [file for file in made.iterdir() if not _is_there(file, output)]
+        _require_free(output, [file.name for file in new])
+        for file in sorted(new, key=lambda file: file.name == WEIGHTS):  # last: who has them has all
             shutil.move(file, output / file.name)
     print(f"Save PyTorch model to {output / WEIGHTS}")
     print(f"Save configuration file to {output / CONFIG}")
     return 0
+
+
+def _is_there(file: Path, output: Path) -> bool:
+    """Whether the directory has the very same file, such as a vocabulary that somebody renamed for transformers."""
+    return (output / file.name).is_file() and cmp(file, output / file.name, shallow=False)
 
 
 def _require_free(output: Path, names: Sequence[str]) -> None:
@@ -110,6 +116,8 @@ def _read(source: str, settings: Path | None) -> Checkpoint:
         Path(hparams, openai.HPARAMS).write_text(json.dumps({"n_head": wanted.heads}), encoding="utf-8")
         found = openai.read(place, model_dir=Path(hparams))
     _require_the_same(wanted, found, settings)
+    if (_home(place) / openai.HPARAMS).is_file():
+        _require_the_same(wanted, openai.read(place), settings)
     return replace(found, config=replace(wanted, tied_head=True), tokenizer_files=_vocabulary(place, settings))
 
 
@@ -124,7 +132,10 @@ def _require_the_same(wanted: ModelConfig, found: Checkpoint, settings: Path) ->
 
 def _vocabulary(place: Path, settings: Path) -> Mapping[str, bytes]:
     """The tokenizer files beside the weights, else beside the settings."""
-    beside = (
-        huggingface.read_tokenizer_files(home) for home in (place if place.is_dir() else place.parent, settings.parent)
-    )
+    beside = (huggingface.read_tokenizer_files(home) for home in (_home(place), settings.parent))
     return next((files for files in beside if holds_vocabulary(files)), {})
+
+
+def _home(place: Path) -> Path:
+    """The directory that a bundle lies in."""
+    return place if place.is_dir() else place.parent

@@ -81,10 +81,6 @@ class Trainer:
         self.validated = 0  # the step of the newest validation
         self.validations_since_best = 0
 
-    def go_on_after(self, step: int) -> None:
-        """Count on from `step` steps of another program, of which only the weights are left; the network holds them."""
-        self.step = step
-
     def resume(self, step: int) -> None:
         """Go on after `step` steps; the network holds that step's weights already."""
         state = self.run.state(step)
@@ -120,8 +116,11 @@ class Trainer:
             DiskFull: there is no room for a snapshot or a line; the snapshot before is whole.
         """
         interrupted = False
-        if self.recipe.validate_first and self.step == 0 and not self.finished:
-            self._validate()
+        if not self.finished:
+            self._report()  # that it begins: from now on there will be something to save
+        if self.recipe.validate_first and self.step == 0:
+            with self._naming_full_disk(), naming_exhaustion(REMEDY):
+                self._validate()
         while not self.finished and not interrupted:
             with self._naming_full_disk(), naming_exhaustion(REMEDY):
                 self._step()
@@ -139,9 +138,12 @@ class Trainer:
                     self._save()
             if speaking:  # after the save, so that whoever listens knows when nothing is left to save
                 self.seconds.clear()
-                self.report(Progress("train", self.step, self.recipe.steps, "step", dict(self.values)))
+                self._report()
         validation_loss = self.values.get("validation_loss")
         return Outcome(self.step, self.values["loss"], validation_loss, interrupted, self.stopped_early)
+
+    def _report(self) -> None:
+        self.report(Progress("train", self.step, self.recipe.steps, "step", dict(self.values)))
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.recipe.steps
@@ -240,6 +242,7 @@ class Trainer:
             self.report(Progress("validate", number * size, windows, "window"))
             total += self._loss(batch, 1.0).item()
             tokens += int((batch.targets_BT != IGNORED).sum())
+        self.report(Progress("validate", windows, windows, "window"))
         self.network.train()
         loss = self.values["validation_loss"] = total / tokens
         self._require_finite(self.step, loss=loss)

@@ -2,3 +2,5 @@
 
 from gpt2kit.simple import *  # noqa: F403
 from gpt2kit.simple import __all__ as __all__
+
+from . import gpt_2 as gpt_2
