@@ -23,7 +23,7 @@ quick: lint types ## lint, types and the fast tests; under a minute
 	$(BIN)/python -m pytest -q -x -n 2 -m '$(QUICK)'
 
 test: $(READY) ## every test that this machine can run
-	$(BIN)/python -m pytest -m '$(HERE)'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m '$(HERE)'
 
 judges: $(READY) ## other people's programs on what we write; needs python3.11 and 2.5 GB for them
 	$(BIN)/python -m pytest -m judges tests/judges
