@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt2kit.config.training import ENDLESS
 from gpt2kit.errors import ConfigError, ModelNotFound
 from gpt2kit.jobs.runs import compare_runs, list_runs
 from gpt2kit.runs import Run
@@ -239,3 +240,10 @@ def test_a_picture_that_is_no_png_is_refused():
     make("two")
     with pytest.raises(ConfigError, match=r"mine\.svg: .*\.png"):
         compare_runs(["one", "two"], Path("mine.svg"))
+
+
+def test_a_run_without_end_is_so_many_steps_of_none(here):
+    run = make("run1", {5: 2.0}, saved=[5])
+    settings = run.directory / "run.toml"
+    settings.write_text(settings.read_text("utf-8").replace("steps = 100", f"steps = {ENDLESS}"), encoding="utf-8")
+    assert (told("run1").step, told("run1").steps) == (5, None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from gpt2kit.config.toml_file import read_toml
+from gpt2kit.config.training import ENDLESS
 from gpt2kit.errors import ConfigError, Gpt2kitError, MissingExtra, ModelNotFound
 from gpt2kit.formats.huggingface import read_tokenizer_files
 from gpt2kit.formats.registry import recognise
@@ -35,7 +36,7 @@ class RunSummary:
     step: int | None
     """The newest step that was measured or saved."""
     steps: int | None
-    """How many were asked for."""
+    """How many were asked for; None where that is not known, or somebody will interrupt it."""
     loss: float | None
     validation_loss: float | None
     best_step: int | None
@@ -130,7 +131,7 @@ def _summary(run: Run) -> RunSummary:
     return RunSummary(
         name=run.name,
         step=step,
-        steps=steps if isinstance(steps, int) else None,
+        steps=steps if isinstance(steps, int) and steps != ENDLESS else None,
         loss=float(curve.learnt.losses[-1]) if len(curve.learnt) else None,
         validation_loss=float(curve.held_out.losses[-1]) if len(curve.held_out) else None,
         best_step=_unless_damaged(notes, run.best),
