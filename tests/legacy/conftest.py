@@ -2,6 +2,8 @@ import shutil
 
 import pytest
 
+from gpt2kit import simple as gpt2
+
 TEXT = "The cat sat on the mat. The dog ate the fog, and then the cat ate the dog; so it goes.\n" * 20
 OF_OPENAI = (
     *("checkpoint", "encoder.json", "hparams.json", "model.ckpt.data-00000-of-00001", "model.ckpt.index"),
@@ -44,3 +46,27 @@ def have(here, golden):
         return directory
 
     return one
+
+
+@pytest.fixture
+def have_wide(here, shared):
+    """have_wide(name): put a model into models/, whose window is 1024, as samples of the old default length need."""
+
+    def put(name):
+        run, directory = shared / "fixtures" / "gpt2simple" / "checkpoint" / "run1", here / "models" / name
+        directory.mkdir(parents=True)
+        for file in ("hparams.json", "encoder.json", "vocab.bpe"):
+            shutil.copy(run / file, directory)
+        for ending in ("index", "data-00000-of-00001"):
+            shutil.copy(run / f"model-2.{ending}", directory / f"model.ckpt.{ending}")
+
+    return put
+
+
+@pytest.fixture
+def sess(have):
+    """A session with models/124M, whose window is 64."""
+    have("124M")
+    session = gpt2.start_tf_sess()
+    gpt2.load_gpt2(session, model_name="124M")
+    return session

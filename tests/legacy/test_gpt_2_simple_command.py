@@ -30,14 +30,9 @@ def run1(here, shared):
 
 
 @pytest.fixture
-def model(here, shared):
-    """models/124M with a window of 1024, which samples of the command's default length need."""
-    run, directory = shared / "fixtures" / "gpt2simple" / "checkpoint" / "run1", here / "models" / "124M"
-    directory.mkdir(parents=True)
-    for name in ("hparams.json", "encoder.json", "vocab.bpe"):
-        shutil.copy(run / name, directory)
-    for ending in ("index", "data-00000-of-00001"):
-        shutil.copy(run / f"model-2.{ending}", directory / f"model.ckpt.{ending}")
+def model(have_wide):
+    """models/124M."""
+    have_wide("124M")
 
 
 def generated(here, folder="gen"):

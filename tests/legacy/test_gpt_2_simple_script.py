@@ -1,7 +1,6 @@
 """A script as tutorials print it, in a process of its own, unchanged: `import gpt_2_simple as gpt2`."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,13 +34,8 @@ gpt2.generate(sess, length=20, temperature=0.7, prefix="Ross:", nsamples=2, batc
 """
 
 
-def test_a_script_of_2019_runs_as_it_is(here, shared):
-    run, directory = shared / "fixtures" / "gpt2simple" / "checkpoint" / "run1", here / "models" / "345M"
-    directory.mkdir(parents=True)
-    for name in ("hparams.json", "encoder.json", "vocab.bpe"):
-        shutil.copy(run / name, directory)
-    for ending in ("index", "data-00000-of-00001"):
-        shutil.copy(run / f"model-2.{ending}", directory / f"model.ckpt.{ending}")
+def test_a_script_of_2019_runs_as_it_is(here, have_wide):
+    have_wide("345M")
     (here / "friends.txt").write_text("Ross: Hi.\nRachel: Hi!\n" * 200, encoding="utf-8")
     (here / "script.py").write_text(SCRIPT, encoding="utf-8")
     done = subprocess.run(

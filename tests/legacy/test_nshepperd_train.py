@@ -85,7 +85,7 @@ def test_the_recipe_is_the_old_one(trained):
 
 
 def test_accumulation_and_memory_saving_go_together(trained):
-    """There, the program ended: not implemented yet."""
+    """There, the two together ended the program."""
     trained("--batch_size", "2", "--accumulate_gradients", "3", "--memory_saving_gradients", "--noise", "0.5")
     asked = {"batch_size": 6, "accumulate": 3, "accumulate_as": "sum", "recompute": True, "noise": 0.5}
     assert settings().items() >= asked.items()

@@ -20,15 +20,6 @@ GREEDY = {"length": 8, "top_k": 1, "return_as_list": True}
 
 
 @pytest.fixture
-def sess(have):
-    """A session with models/124M, whose window is 64."""
-    have("124M")
-    session = gpt2.start_tf_sess()
-    gpt2.load_gpt2(session, model_name="124M")
-    return session
-
-
-@pytest.fixture
 def learn(text, have):
     """learn(steps=2): finetunes models/124M a little."""
     have("124M")

@@ -101,15 +101,6 @@ def test_the_blocks_of_tensorflow_change_nothing(tiny_checkpoint):
 
 
 @pytest.fixture
-def sess(have):
-    """A session with models/124M."""
-    have("124M")
-    session = gpt2.start_tf_sess()
-    gpt2.load_gpt2(session, model_name="124M")
-    return session
-
-
-@pytest.fixture
 def alone(sess):
     """What the model writes behind each of the prefixes, one after the other."""
     texts = [gpt2.generate(sess, prefix=prefix, **GREEDY) for prefix in PREFIXES]
