@@ -18,7 +18,8 @@ from turns import heading, in_turn
 
 from gpt2kit.config.model import SIZES
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.generate.generator import Completion, Generator, Prompt
+from gpt2kit.generate.generator import Generator, Prompt
+from gpt2kit.generate.texts import Completion
 from gpt2kit.generate.torch_engine import TorchEngine
 from gpt2kit.model.initial import initial_checkpoint
 from gpt2kit.tokenizer.open import open_tokenizer

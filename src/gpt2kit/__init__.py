@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from gpt2kit.config.sampling import SamplingConfig, StopConfig
     from gpt2kit.config.training import TrainingConfig
     from gpt2kit.errors import Gpt2kitError
-    from gpt2kit.generate.generator import Completion, Generator
+    from gpt2kit.generate.generator import Generator
+    from gpt2kit.generate.texts import Completion
     from gpt2kit.jobs.compare import Difference, compare
     from gpt2kit.jobs.convert import Conversion, convert
     from gpt2kit.jobs.download import download
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # Loaded when first used, so that `import gpt2kit` costs nothing.
 _HOMES = {
     "Checkpoint": "gpt2kit.checkpoint",
-    "Completion": "gpt2kit.generate.generator",
+    "Completion": "gpt2kit.generate.texts",
     "Conversion": "gpt2kit.jobs.convert",
     "Difference": "gpt2kit.jobs.compare",
     "Generator": "gpt2kit.generate.generator",

@@ -31,6 +31,11 @@ class PlainQueue:
                 keys.remove(key)
         self.groups = deque((name, keys) for name, keys in self.groups if keys)
 
+    def order(self):
+        rest = PlainQueue()
+        rest.groups = deque((name, list(keys)) for name, keys in self.groups)
+        return [rest.pop() for _ in self.waiting()]
+
     def waiting(self):
         return {key for _, keys in self.groups for key in keys}
 
@@ -59,5 +64,7 @@ def test_any_use_is_as_with_the_plain_queue(deeds):
         elif waiting:
             queue.remove(waiting[choice % len(waiting)])
             plain.remove(waiting[choice % len(waiting)])
+        order = plain.order()
+        assert [queue.ahead_of(key) for key in order] == list(range(len(order)))
         assert len(queue) == len(plain.waiting())
         assert all((key in queue) == (key in plain.waiting()) for key in range(number + 1))

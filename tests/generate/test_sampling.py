@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,8 @@ from transformers.generation.logits_process import (
 )
 
 from gpt2kit.config.sampling import SamplingConfig
-from gpt2kit.errors import RequestError
-from gpt2kit.generate.sampling import RowState, alternatives, choose, logprobs_of, uniform
+from gpt2kit.errors import Gpt2kitError, RequestError
+from gpt2kit.generate.sampling import RowState, alternatives, choose, entropy_of, logprobs_of, uniform
 
 VOCAB = 50
 HALVES = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))  # the worked example of the old programs
@@ -307,6 +308,42 @@ def test_equal_alternatives_come_in_order_of_id():
 
 def test_no_alternatives_are_none():
     assert alternatives(np.zeros(3, np.float32), 0) == ()
+
+
+@pytest.mark.parametrize("size", [2, VOCAB, 50_257])
+def test_a_log_probability_is_the_same_float_wherever_it_is_told(size):
+    logits_RV = np.random.default_rng(size).normal(-60, 3, (5, size)).astype(np.float32)
+    choice = choose(logits_RV, [RowState(GREEDY, (0,), 1)] * 5)
+    together, tops = logprobs_of(logits_RV, choice.ids_R), [alternatives(logits_V, 2) for logits_V in logits_RV]
+    alone = [logprobs_of(logits_RV[[row]], choice.ids_R[[row]])[0] for row in range(5)]
+    told = zip(choice.ids_R.tolist(), choice.logprobs_R.tolist(), strict=True)
+    assert list(told) == [top[0] for top in tops]
+    assert choice.logprobs_R.tolist() == together.tolist() == alone
+
+
+# --- entropy ---
+
+
+@pytest.mark.parametrize("spread", [0.01, 1, 10, 300])
+def test_the_entropy_is_the_mean_of_minus_log_p(spread):
+    for logits_V in random_rows(20) * np.float32(spread):
+        below_V = logits_V.astype(np.longdouble) - logits_V.max()
+        probs_V = np.exp(below_V) / np.exp(below_V).sum()
+        probs_V = probs_V[probs_V > 0]
+        assert entropy_of(logits_V) == pytest.approx(float(-(probs_V * np.log(probs_V)).sum()), rel=1e-12, abs=1e-15)
+
+
+def test_the_entropy_of_known_distributions():
+    assert entropy_of(np.full(50_257, -7, np.float32)) == pytest.approx(math.log(50_257), rel=1e-14)
+    assert entropy_of(np.log(np.array([0.5, 0.25, 0.25], np.float32))) == pytest.approx(1.5 * math.log(2), rel=1e-7)
+    assert entropy_of(np.array([0, -np.inf, 0], np.float32)) == pytest.approx(math.log(2), rel=1e-15)
+    assert entropy_of(np.array([0, -2000, -np.inf], np.float32)) == 0
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_have_no_entropy(wrong):
+    with pytest.raises(Gpt2kitError, match="not numbers"):
+        entropy_of(np.array([0, wrong], np.float32))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -30,9 +30,9 @@ class Fragments:
         return self.fragments[token_id]
 
 
-def pieces_of(fragments, stop=()):
+def pieces_of(fragments, stop=(), **ends):
     """What comes out after every fragment, and in the end; and whether a stop string was found."""
-    stream = TextStream(Fragments(fragments), stop)
+    stream = TextStream(Fragments(fragments), stop, **ends)
     return [*map(stream.push, range(len(fragments))), stream.finish()], stream.stopped
 
 
@@ -205,6 +205,29 @@ def test_a_stop_string_may_be_chinese_and_cut_inside_a_character():
     content = "床前明月光".encode()
     pieces, stopped = pieces_of([content[:7], content[7:10], content[10:]], ["明月"])
     assert ("".join(pieces), stopped) == ("床前", True)
+
+
+def test_a_stop_string_can_be_kept_and_nothing_behind_it():
+    assert pieces_of([b"one EN", b"D two", b"x"], ["END"], keep_stop=True) == (["one ", "END", "", ""], True)
+    assert pieces_of([b"zero one two"], ["two", "one"], keep_stop=True) == (["zero one", ""], True)
+
+
+@pytest.mark.parametrize("stop", [["ab", "abc"], ["abc", "ab"]])
+@pytest.mark.parametrize("fragments", [[b"xabcd"], [b"xab", b"cd"], [b"x", b"a", b"b", b"c"]])
+def test_of_stop_strings_that_begin_together_the_shortest_is_kept(stop, fragments):
+    pieces, stopped = pieces_of(fragments, stop, keep_stop=True)
+    assert ("".join(pieces), stopped) == ("xab", True)
+
+
+@pytest.mark.parametrize("stop", [["abcd", "bc"], ["bc", "abcd"]])
+def test_of_overlapping_stop_strings_the_one_is_kept_that_the_text_would_stop_before(stop):
+    assert "".join(pieces_of([b"a", b"bc", b"d"], stop, keep_stop=True)[0]) == "abc"
+    assert "".join(pieces_of([b"a", b"bcd"], stop, keep_stop=True)[0]) == "abcd"
+
+
+def test_a_sentence_that_ends_where_a_stop_string_begins_ends_the_text():
+    pieces, stopped = pieces_of([b"It rains.", b"\n"], ["\n"], until_sentence=True, keep_stop=True)
+    assert ("".join(pieces), stopped) == ("It rains.", True)
 
 
 def test_without_stop_strings_nothing_stops():

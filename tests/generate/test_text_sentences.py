@@ -178,15 +178,16 @@ def sentence_ends(text):
     return ends
 
 
-def plainly(fragments, stop, until_sentence, min_tokens):
+def plainly(fragments, stop, until_sentence, min_tokens, keep_stop):
     """Look at the whole text after every token; stop at the first end found that is not within the first tokens."""
     uncut = len(b"".join(fragments[:min_tokens]).decode(errors="ignore"))
     for count in range(min_tokens + 1, len(fragments) + 1):
         text = b"".join(fragments[:count]).decode(errors="ignore")
-        ends = [at for string in stop for at in range(uncut, len(text)) if text.startswith(string, at)]
-        ends += [at for at in sentence_ends(text) if at >= uncut] if until_sentence else []
-        if ends:
-            return text[: min(ends)], True
+        found = [(at, string) for string in stop for at in range(uncut, len(text)) if text.startswith(string, at)]
+        found += [(at, "") for at in sentence_ends(text) if at >= uncut] if until_sentence else []
+        if found:
+            at, string = min(found)
+            return text[:at] + (string if keep_stop else ""), True
     return b"".join(fragments).decode(errors="ignore"), False
 
 
@@ -198,13 +199,20 @@ STOPS = st.lists(st.text("ab. 中\n", min_size=1, max_size=3), max_size=2)
 
 @pytest.mark.slow
 @settings(max_examples=500)
-@given(PARTS, st.integers(min_value=0), STOPS, st.booleans(), st.integers(0, 8))
-@example("Mr. a. b", 2**20 - 1, [], True, 0)
-@example("a. b. a", 2**20 - 1, ["b"], True, 2)
-def test_ends_are_as_if_the_whole_text_were_searched_after_every_token(text, borders, stop, until_sentence, min_tokens):
+@given(
+    text=PARTS,
+    borders=st.integers(min_value=0),
+    stop=STOPS,
+    ends=st.fixed_dictionaries(
+        {"until_sentence": st.booleans(), "min_tokens": st.integers(0, 8), "keep_stop": st.booleans()}
+    ),
+)
+@example("Mr. a. b", 2**20 - 1, [], {"until_sentence": True, "min_tokens": 0, "keep_stop": False})
+@example("a. b. a", 2**20 - 1, ["b"], {"until_sentence": True, "min_tokens": 2, "keep_stop": False})
+def test_ends_are_as_if_the_whole_text_were_searched_after_every_token(text, borders, stop, ends):
     fragments = cut(text.encode(), borders)
-    pieces, stopped = pieces_of(fragments, stop, until_sentence=until_sentence, min_tokens=min_tokens)
-    assert ("".join(pieces), stopped) == plainly(fragments, stop, until_sentence, min_tokens)
+    pieces, stopped = pieces_of(fragments, stop, **ends)
+    assert ("".join(pieces), stopped) == plainly(fragments, stop, **ends)
 
 
 # --- the first tokens ---

@@ -78,7 +78,7 @@ class Generate:
         if self.out:
             return self._write_lines(self.out)
         # Engines load here, not for --help.
-        from gpt2kit.generate.generator import seeded
+        from gpt2kit.generate.texts import seeded
         from gpt2kit.jobs.generate import generate
 
         prompt, sampling = self._prompt(), seeded(self.sampling)

@@ -11,7 +11,10 @@ Entry = TypeVar("Entry")
 
 
 class FairQueue(Generic[Key, Entry]):
-    """A thousand entries of one group keep nobody of another waiting for more than one of them. All calls are O(1)."""
+    """A thousand entries of one group keep nobody of another waiting for more than one of them.
+
+    All calls but `ahead_of` are O(1).
+    """
 
     def __init__(self) -> None:
         self._groups: OrderedDict[Hashable, OrderedDict[Key, Entry]] = OrderedDict()
@@ -31,6 +34,14 @@ class FairQueue(Generic[Key, Entry]):
     def first(self) -> tuple[Key, Entry]:
         """The next entry, which stays."""
         return next(iter(next(iter(self._groups.values())).items()))
+
+    def ahead_of(self, key: Key) -> int:
+        """How many entries come out before this one, if none is put in or removed."""
+        own = self._group_of[key]
+        rounds = list(self._groups[own]).index(key)
+        others = [len(entries) for group, entries in self._groups.items() if group != own]
+        earlier = list(self._groups).index(own)  # these groups have their turn before, in every round
+        return rounds + sum(min(count, rounds + (place < earlier)) for place, count in enumerate(others))
 
     def pop(self) -> None:
         """Take the next entry out; its group goes behind the others."""

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count, islice
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import Gpt2kitError, RequestError, WeightMismatch
-from gpt2kit.generate.banned_words import BannedWords
+from gpt2kit.errors import Gpt2kitError, RequestError
 from gpt2kit.generate.engine import Engine
-from gpt2kit.generate.scheduler import Done, Event, Request, Scheduler, Ticket, Token
+from gpt2kit.generate.scheduler import Ticket
 from gpt2kit.generate.score import Scores, score
-from gpt2kit.generate.text import TextStream
+from gpt2kit.generate.texts import Completion, Piece, Requests, Task, Texts, given_up
 from gpt2kit.tokenizer.protocol import Tokenizer
 
 
@@ -29,36 +27,6 @@ class Prompt:
     """Plain text: `<|endoftext|>` in it is text. None starts from nothing."""
     sample: int = 0
     """Each sample of one text has its own randomness."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One finished sample."""
-
-    text: str
-    """The continuation, without the prompt."""
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    """What the model gave each id, before temperature and filters."""
-    top: tuple[tuple[tuple[int, float], ...], ...]
-    """The likeliest alternatives to each id, if they were asked for."""
-    reason: Literal["stop", "length"]
-    seed: int
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some new text of one sample; `completion` comes with the last."""
-
-    sample: int
-    """Which of the texts asked for, from 0."""
-    text: str
-    completion: Completion | None = None
-
-
-def seeded(sampling: SamplingConfig) -> SamplingConfig:
-    """With a seed: the one it has, or one drawn now."""
-    return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbits(32))
 
 
 def in_turn(pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -78,15 +46,11 @@ class Generator:
     """A model ready to write. Use it as a context manager, or call `close`, to free its memory early."""
 
     def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine) -> None:
-        if tokenizer.vocab_size > checkpoint.config.vocab_size:
-            raise WeightMismatch(
-                f"{checkpoint.origin}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
-                f"{checkpoint.config.vocab_size}; they belong to different models"
-            )
         self.checkpoint, self.tokenizer, self.engine = checkpoint, tokenizer, engine
-        self._scheduler = Scheduler(engine)
-        self._unspeakable = tuple(id for id in range(checkpoint.config.vocab_size) if not _has_text(tokenizer, id))
-        self._inbox: dict[Ticket, deque[Event]] = {}  # events of every open iterator
+        self._requests = Requests(checkpoint, tokenizer)
+        self.texts = Texts(engine, tokenizer)
+        """All that is being written; for those who cannot wait for one text, such as a server."""
+        self._inbox: dict[Ticket, deque[Piece | Gpt2kitError]] = {}  # news for every open iterator
         self._closed = False
 
     def generate(
@@ -131,7 +95,7 @@ class Generator:
         self._require_open()
         if self._inbox:
             raise RequestError("a text is still being written; finish or close its iterator before scoring another")
-        self._scheduler.forget()
+        self.texts.scheduler.forget()
         return self.engine
 
     def pieces(
@@ -166,32 +130,31 @@ class Generator:
         """Continue many prompts, as many at once as the engine has slots; `prompts` is read as slots become free."""
         if logprobs < 0:
             raise RequestError(f"{logprobs} alternatives were asked for; 0 or more can be given")
-        task = self._task(sampling or SamplingConfig(), stop or StopConfig(), logprobs)
-        ahead, growing = enumerate(prompts), dict[Ticket, _Growing]()
+        task = self._task(sampling, stop, logprobs)
+        ahead, growing = enumerate(prompts), list[Ticket]()
         try:
             while True:
                 for ticket in list(growing):
-                    yield from self._news(ticket, growing, task.seed)
+                    yield from self._news(ticket, growing)
                 for number, prompt in islice(ahead, 2 * self.engine.slots - len(growing)):
-                    ticket = self._scheduler.submit(task.request(prompt), group=task)
-                    growing[ticket], self._inbox[ticket] = _Growing(number, task.stream()), deque()
+                    request = self._requests.request(task, self._ids(prompt.text), prompt.sample)
+                    growing.append(ticket := self.texts.begin(task, request, number, group=task))
+                    self._inbox[ticket] = deque()
                 if not growing:
                     return
                 self._step()
         finally:
             for ticket in growing:
-                self._scheduler.cancel(ticket)
+                self.texts.cancel(ticket)
                 self._inbox.pop(ticket, None)
 
     def count_tokens(
         self, prompts: Iterable[str | None], *, sampling: SamplingConfig | None = None, stop: StopConfig | None = None
     ) -> Iterator[int]:
         """How many tokens each prompt has. Raises RequestError where `write` would refuse it: too long, no such ids."""
-        task = self._task(sampling or SamplingConfig(), stop or StopConfig())
+        task = self._task(sampling, stop)
         for prompt in prompts:
-            request = task.request(Prompt(prompt))
-            self._scheduler.check(request)
-            yield len(request.ids)
+            yield len(self._requests.request(task, self._ids(prompt)).ids)
 
     def close(self) -> None:
         """Free the engine; what was not written to its end by then cannot go on."""
@@ -207,97 +170,39 @@ class Generator:
     ) -> None:
         self.close()
 
-    def _task(self, sampling: SamplingConfig, stop: StopConfig, logprobs: int = 0) -> _Task:
-        # Padded vocabularies have ids without text.
-        sampling = replace(sampling, banned_ids=sampling.banned_ids + self._unspeakable)
-        return _Task(self.tokenizer, seeded(sampling), stop, logprobs)
+    def _task(self, sampling: SamplingConfig | None, stop: StopConfig | None, logprobs: int = 0) -> Task:
+        task = Task(sampling=sampling or SamplingConfig(), stop=stop or StopConfig(), logprobs=logprobs)
+        return self._requests.task(task)
+
+    def _ids(self, text: str | None) -> list[int]:
+        return self.tokenizer.encode(text or "")
 
     def _step(self) -> None:
-        """Think once for every open iterator, and leave each its own events."""
+        """Think once for every open iterator, and leave each its own news."""
         self._require_open()
         try:
-            for event in self._scheduler.step():
-                if (inbox := self._inbox.get(event.ticket)) is not None:
-                    inbox.append(event)
+            for ticket, news in self.texts.step():
+                if (inbox := self._inbox.get(ticket)) is not None:
+                    inbox.append(news)
         except BaseException:
-            # Ctrl-C may have swallowed events, and a text with a hole is worse than none.
-            for ticket, inbox in list(self._inbox.items()):
-                self._scheduler.cancel(ticket)
-                inbox.append(Done(ticket, "failed"))
+            for inbox in self._inbox.values():
+                inbox.append(given_up())
             raise
 
     def _require_open(self) -> None:
         if self._closed:
             raise RequestError("this model was closed, so it writes and scores nothing more; load it again")
 
-    def _news(self, ticket: Ticket, growing: dict[Ticket, _Growing], seed: int) -> Iterator[Piece]:
-        sample, inbox = growing[ticket], self._inbox[ticket]
+    def _news(self, ticket: Ticket, growing: list[Ticket]) -> Iterator[Piece]:
+        inbox = self._inbox[ticket]
         while inbox:
-            event = inbox.popleft()
-            if isinstance(event, Done):
-                del self._inbox[ticket], growing[ticket]
-                if event.reason == "failed" and not sample.stream.stopped:
-                    others = Gpt2kitError("this text was given up, for thinking failed while it was being written")
-                    raise event.error or others
-                yield sample.last_piece("length" if event.reason == "length" else "stop", seed)
-                return
-            if sample.stream.stopped:
-                continue  # chosen before the scheduler was told
-            yield sample.take(event)
-            if sample.stream.stopped:
-                self._scheduler.cancel(ticket)
-
-
-def _has_text(tokenizer: Tokenizer, token_id: int) -> bool:
-    try:
-        tokenizer.bytes_of(token_id)
-    except RequestError:
-        return False
-    return True
-
-
-class _Task:
-    """What all texts of one call have in common."""
-
-    def __init__(self, tokenizer: Tokenizer, sampling: SamplingConfig, stop: StopConfig, logprobs: int) -> None:
-        self._tokenizer, self._sampling, self._stop, self._logprobs = tokenizer, sampling, stop, logprobs
-        assert sampling.seed is not None
-        self.seed = sampling.seed
-        self._bans = BannedWords(tokenizer, sampling.banned_words) if sampling.banned_words else None
-
-    def request(self, prompt: Prompt) -> Request:
-        end_id = self._tokenizer.end_id
-        ids = tuple(self._tokenizer.encode(prompt.text or "")) or (end_id,)
-        return Request(ids, self._sampling, self._stop, end_id, self._logprobs, prompt.sample, self._bans)
-
-    def stream(self) -> TextStream:
-        stop = self._stop
-        return TextStream(
-            self._tokenizer, stop.stop, until_sentence=stop.until_sentence, min_tokens=stop.min_new_tokens
-        )
-
-
-class _Growing:
-    """One sample that is being written."""
-
-    def __init__(self, number: int, stream: TextStream) -> None:
-        self.number, self.stream = number, stream
-        self.tokens: list[Token] = []
-        self.text: list[str] = []
-
-    def take(self, token: Token) -> Piece:
-        self.tokens.append(token)
-        self.text.append(self.stream.push(token.id))
-        return Piece(self.number, self.text[-1])
-
-    def last_piece(self, reason: Literal["stop", "length"], seed: int) -> Piece:
-        self.text.append(self.stream.finish())
-        completion = Completion(
-            text="".join(self.text),
-            ids=tuple(token.id for token in self.tokens),
-            logprobs=tuple(token.logprob for token in self.tokens),
-            top=tuple(token.top for token in self.tokens if token.top),
-            reason="stop" if self.stream.stopped else reason,
-            seed=seed,
-        )
-        return Piece(self.number, self.text[-1], completion)
+            news = inbox.popleft()
+            over = isinstance(news, Gpt2kitError) or news.completion is not None
+            if over:
+                del self._inbox[ticket]
+                growing.remove(ticket)
+            if isinstance(news, Gpt2kitError):
+                raise news
+            yield news
+            if over:
+                return  # what may follow was told to all, for those who are not at their end

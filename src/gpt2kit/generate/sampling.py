@@ -78,9 +78,20 @@ def logprobs_of(logits_RV: np.ndarray, ids_R: np.ndarray) -> np.ndarray:
     return np.asarray(_logits_of(logits_RV, ids_R) - _log_sum_exp(logits_RV))
 
 
+def entropy_of(logits_V: np.ndarray) -> float:
+    """How undecided the model is, in nats: the mean of -log p; 0 where one id is certain."""
+    # What is 1000 below the likeliest has the probability 0 in float64, as -inf has, but can be multiplied with it.
+    below_V = np.maximum(np.subtract(logits_V, _likeliest(logits_V), dtype=np.float64), -1000)
+    weights_V = np.exp(below_V)
+    total = weights_V.sum()
+    return float(np.log(total) - weights_V @ below_V / total)
+
+
 def alternatives(logits_V: np.ndarray, count: int) -> tuple[tuple[int, float], ...]:
     """The `count` likeliest ids with their log-probabilities, likeliest first, equal ones in order of id."""
-    candidates_C = np.flatnonzero(keep_top_k(logits_V, count)) if count else np.empty(0, np.int64)
+    if not count:
+        return ()
+    candidates_C = np.flatnonzero(keep_top_k(logits_V, count))
     best_C = candidates_C[np.argsort(-logits_V[candidates_C], kind="stable")][:count]
     logprobs_C = logits_V[best_C].astype(np.float64) - _log_sum_exp(logits_V[None])[0]
     return tuple(zip(best_C.tolist(), logprobs_C.tolist(), strict=True))
@@ -101,11 +112,17 @@ def _logits_of(logits_RV: np.ndarray, ids_R: np.ndarray) -> np.ndarray:
 
 
 def _log_sum_exp(logits_RV: np.ndarray) -> np.ndarray:
+    top_R = _likeliest(logits_RV)
+    sums_R = [np.exp(logits_V - top).sum(dtype=np.float64) for logits_V, top in zip(logits_RV, top_R, strict=True)]
+    return np.asarray(top_R + np.log(sums_R))
+
+
+def _likeliest(logits_RV: np.ndarray) -> np.ndarray:
+    """The highest logit of every row, or of the only one."""
     top_R = logits_RV.max(axis=-1)
     if not np.isfinite(top_R).all():
         raise Gpt2kitError("the model's logits are not numbers; look for NaN with: gpt2 inspect MODEL --tensors")
-    sums_R = [np.exp(logits_V - top).sum(dtype=np.float64) for logits_V, top in zip(logits_RV, top_R, strict=True)]
-    return np.asarray(top_R + np.log(sums_R))
+    return np.asarray(top_R)
 
 
 def _choose_one(logits_V: np.ndarray, state: RowState) -> int:

@@ -4,7 +4,8 @@ Requests join and leave between steps (or, where asked for, in static batches: t
 done). Every step gives each sequence that is being written its one id, and reads at most `prefill_ids` ids of prompts,
 oldest first, so that a long prompt does not halt the others. Who waits starts in fair order, when there are a slot and
 memory for it. What a prompt has in common with what a slot holds, or is about to hold, is copied instead of read again.
-A text depends on its own request only, so none of this changes it.
+A text depends on its own request only, so none of this changes it. A prompt to be judged is read whole, for what is
+copied has no logits.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from typing import Literal
 
 import numpy as np
 
+from gpt2kit.config.model import ModelConfig
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.errors import Gpt2kitError, PromptTooLong, RequestError
 from gpt2kit.generate.engine import Engine, Row
 from gpt2kit.generate.fair_queue import FairQueue
-from gpt2kit.generate.sampling import RowState, alternatives, choose
+from gpt2kit.generate.sampling import RowState, alternatives, choose, entropy_of, logprobs_of
+from gpt2kit.generate.score import CHUNK
 from gpt2kit.generate.slots import WORTH_SHARING, Slots
 
 Bans = Callable[[Sequence[int]], np.ndarray]
+Wanted = Literal["none", "last", "all"]
 Reason = Literal["stop", "length", "cancelled", "failed"]
 
 
@@ -44,6 +48,10 @@ class Request:
     """Which of several samples of the same prompt this is."""
     bans: Bans | None = None
     """Which ids may not follow all ids so far, prompt included."""
+    judge: int | None = None
+    """Report every id of the prompt but the first as well, each with so many alternatives; None: none of them."""
+    entropy: bool = False
+    """Whether to report with every token how undecided the model was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,16 @@ class Token:
     """What the model gave it, before temperature and filters."""
     top: tuple[tuple[int, float], ...] = ()
     """The likeliest alternatives, id and log-probability, likeliest first."""
+    entropy: float | None = None
+    """Of what the model gave the whole vocabulary, in nats; None unless asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The next ids of a prompt were read, and are reported as if they had been chosen."""
+
+    ticket: Ticket
+    tokens: tuple[Token, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +93,7 @@ class Done:
     """Why it failed, where the fault lay in this request alone."""
 
 
-Event = Token | Done
+Event = Token | Judged | Done
 
 
 @dataclass(slots=True)
@@ -88,6 +106,33 @@ class _Sequence:
     content: list[int]
     """What the slot is to hold: the end of `ids`, all of it until the window slides."""
     begun: bool = False
+
+    @property
+    def judged(self) -> bool:
+        """Whether its prompt is being read, and to be reported."""
+        return self.request.judge is not None and len(self.ids) == len(self.request.ids)
+
+
+def check(request: Request, config: ModelConfig) -> None:
+    """Raise PromptTooLong where the prompt does not fit and may not be cut, RequestError for wrong ids."""
+    stop, sampling = request.stop, request.sampling
+    named = (*request.ids, *sampling.logit_bias, *sampling.banned_ids, *sampling.forced_ids, *stop.stop_ids)
+    if not request.ids:
+        raise RequestError("a prompt holds one token or more, found none")
+    if wrong := [id for id in named if not 0 <= id < config.vocab_size]:
+        raise RequestError(f"there is no token id {wrong[0]}; this model's ids are 0 to {config.vocab_size - 1}")
+    if stop.overflow == "error" and len(request.ids) + stop.max_new_tokens > config.window:
+        raise PromptTooLong(
+            f"{len(request.ids)} prompt tokens and {stop.max_new_tokens} new ones exceed the window of "
+            f"{config.window}; shorten either, or let the window slide (overflow slide)"
+        )
+    if stop.overflow == "stop" and len(request.ids) > config.window:
+        raise PromptTooLong(f"the prompt has {len(request.ids)} tokens; the window holds {config.window}")
+    if request.judge is not None and len(request.ids) > config.window:
+        raise PromptTooLong(
+            f"the prompt has {len(request.ids)} tokens, which can only be judged where all fit the window of "
+            f"{config.window}; shorten it, or do not ask for its log-probabilities"
+        )
 
 
 class Scheduler:
@@ -106,38 +151,37 @@ class Scheduler:
         self._submitted = 0
 
     @property
+    def running(self) -> int:
+        """How many sequences have a slot."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """How many sequences wait for one."""
+        return len(self._waiting)
+
+    @property
     def busy(self) -> bool:
         """Whether anything is left to do or to tell."""
         return bool(self._waiting or self._running or self._events)
 
-    def check(self, request: Request) -> None:
-        """Raise PromptTooLong where its StopConfig forbids to cut it, RequestError for wrong ids."""
-        config, stop, sampling = self._engine.config, request.stop, request.sampling
-        named = (*request.ids, *sampling.logit_bias, *sampling.banned_ids, *sampling.forced_ids, *stop.stop_ids)
-        if not request.ids:
-            raise RequestError("a prompt holds one token or more, found none")
-        if wrong := [id for id in named if not 0 <= id < config.vocab_size]:
-            raise RequestError(f"there is no token id {wrong[0]}; this model's ids are 0 to {config.vocab_size - 1}")
-        if stop.overflow == "error" and len(request.ids) + stop.max_new_tokens > config.window:
-            raise PromptTooLong(
-                f"{len(request.ids)} prompt tokens and {stop.max_new_tokens} new ones exceed the window of "
-                f"{config.window}; shorten either, or let the window slide (overflow slide)"
-            )
-        if stop.overflow == "stop" and len(request.ids) > config.window:
-            raise PromptTooLong(f"the prompt has {len(request.ids)} tokens; the window holds {config.window}")
-
     def submit(self, request: Request, group: Hashable = None) -> Ticket:
         """Queue a request that `check` has nothing against; groups that wait start in turn."""
-        self.check(request)
+        check(request, self._engine.config)
         self._submitted += 1
         ticket = Ticket(self._submitted)
         self._waiting.put(ticket, request, group)
         return ticket
 
+    def position(self, ticket: Ticket) -> int | None:
+        """How many of those that wait now start before it; None when it does not wait. Later ones may overtake it."""
+        return self._waiting.ahead_of(ticket) if ticket in self._waiting else None
+
     def cancel(self, ticket: Ticket) -> None:
         """Give up a request; the next step reports it Done. Unknown or finished tickets are ignored."""
         # Only noted: an iterator that is garbage-collected may call in the middle of a step.
-        self._cancelled.append(ticket)
+        if ticket in self._waiting or ticket in self._running:
+            self._cancelled.append(ticket)
 
     def forget(self) -> None:
         """Empty the slots of finished sequences, which otherwise keep their ids until the room is needed."""
@@ -176,19 +220,29 @@ class Scheduler:
             ticket, request = self._waiting.first()
             content = list(self._newest(request.ids) if len(request.ids) > self._window else request.ids)
             need = min(len(request.ids) + request.stop.max_new_tokens, self._window)
-            slot = self._slots.take(content, need)
+            slot = self._slots.take([] if request.judge is not None else content, need)
             if slot is None:
                 return
-            self._running[ticket] = _Sequence(ticket, request, slot, list(request.ids), content)
+            begun = request.judge is not None  # with its first id
+            self._running[ticket] = _Sequence(ticket, request, slot, list(request.ids), content, begun)
             self._waiting.pop()
             self._begin(self._running[ticket])
 
     def _think(self) -> None:
         fed = self._share_out()
         logits_RV = self._engine.step([row for _, row in fed])
+        end, choosing, last = 0, list[_Sequence](), list[int]()
         for sequence, row in fed:
-            self._slots.held[sequence.slot] += row.ids
-        choosing = [sequence for sequence, row in fed if row.logits == "last"]
+            begin, end = end, end + {"none": 0, "last": 1, "all": len(row.ids)}[row.logits]
+            held = self._slots.held[sequence.slot]
+            held += row.ids
+            if row.logits == "all":
+                self._judge(sequence, logits_RV[begin:end])
+            if len(held) == len(sequence.content) and sequence.ticket in self._running:
+                choosing.append(sequence)
+                last.append(end - 1)
+        if len(last) < len(logits_RV):
+            logits_RV = logits_RV[last]
         chosen = _choose_each(logits_RV, choosing)
         for sequence, logits_V, choice in zip(choosing, logits_RV, chosen, strict=True):
             self._go_on(sequence, logits_V, choice)
@@ -201,7 +255,7 @@ class Scheduler:
 
     def _share_out(self) -> list[tuple[_Sequence, Row]]:
         """Who gets which ids in this step."""
-        fed, left = [], self._prefill_ids
+        fed, left, judgeable = [], self._prefill_ids, CHUNK
         for sequence in self._running.values():
             if not sequence.begun:
                 continue
@@ -211,11 +265,13 @@ class Scheduler:
             held = len(self._slots.held[sequence.slot])
             unfed = sequence.content[held:]
             if len(unfed) > 1:
-                unfed = unfed[:left]
+                unfed = unfed[: min(left, judgeable) if sequence.judged else left]
                 left -= len(unfed)
+                judgeable -= len(unfed) if sequence.judged else 0
             if unfed:
                 whole = held + len(unfed) == len(sequence.content)
-                fed.append((sequence, Row(sequence.slot, unfed, "last" if whole else "none")))
+                wanted: Wanted = "all" if sequence.judged else "last" if whole else "none"
+                fed.append((sequence, Row(sequence.slot, unfed, wanted)))
         return fed
 
     def _begin(self, sequence: _Sequence) -> None:
@@ -232,6 +288,21 @@ class Scheduler:
             self._slots.share(source, sequence.slot, length)
         sequence.begun = True
 
+    def _judge(self, sequence: _Sequence, logits_TV: np.ndarray) -> None:
+        """Report the ids of the prompt that come after each of those just read."""
+        request, end = sequence.request, len(self._slots.held[sequence.slot])
+        ids_T = np.array(request.ids[end - len(logits_TV) + 1 : end + 1], np.int64)
+        if not ids_T.size:
+            return
+        logits_TV = logits_TV[: len(ids_T)]  # the last id of a prompt judges none
+        try:
+            logprobs_T = logprobs_of(logits_TV, ids_T)
+        except Gpt2kitError as error:
+            return self._finish(sequence, "failed", error)
+        judged = zip(ids_T.tolist(), logprobs_T.tolist(), logits_TV, strict=True)
+        tokens = tuple(_token(sequence, id, logprob, logits_V, request.judge or 0) for id, logprob, logits_V in judged)
+        self._events.append(Judged(sequence.ticket, tokens))
+
     def _go_on(self, sequence: _Sequence, logits_V: np.ndarray, choice: tuple[int, float] | Gpt2kitError) -> None:
         request, stop = sequence.request, sequence.request.stop
         if isinstance(choice, Gpt2kitError):
@@ -239,8 +310,7 @@ class Scheduler:
         id, logprob = choice
         if (id == request.end_id and not stop.ignore_end) or id in stop.stop_ids:
             return self._finish(sequence, "stop")
-        top = alternatives(logits_V, request.logprobs) if request.logprobs else ()
-        self._events.append(Token(sequence.ticket, id, logprob, top))
+        self._events.append(_token(sequence, id, logprob, logits_V, request.logprobs))
         full = len(sequence.content) >= self._window and stop.overflow == "stop"
         sequence.ids.append(id)
         sequence.content.append(id)
@@ -259,6 +329,11 @@ class Scheduler:
     def _newest(self, ids: Sequence[int]) -> Sequence[int]:
         """What is kept of a text that no longer fits: half a window, so that it need not be cut at every token."""
         return ids[-max(self._window // 2, 1) :]
+
+
+def _token(sequence: _Sequence, id: int, logprob: float, logits_V: np.ndarray, count: int) -> Token:
+    entropy = entropy_of(logits_V) if sequence.request.entropy else None
+    return Token(sequence.ticket, id, logprob, alternatives(logits_V, count), entropy)
 
 
 def _choose_each(logits_RV: np.ndarray, sequences: Sequence[_Sequence]) -> list[tuple[int, float] | Gpt2kitError]:

@@ -24,17 +24,23 @@ SENTENCE_END = re.compile(
 class TextStream:
     """The text of one sequence as it grows. The pieces joined are the whole text, up to where it stops.
 
-    It stops before the first stop string, and with `until_sentence` after the first sentence, which is known as soon
-    as the next character is there. Nothing stops it within the text of the first `min_tokens` tokens: a stop string
-    counts if it begins behind that text, a sentence if it ends with it or behind it. A character that those tokens
-    only begin is behind it.
+    It stops before the first stop string, or with `keep_stop` behind it, and with `until_sentence` after the first
+    sentence, which is known as soon as the next character is there. Nothing stops it within the text of the first
+    `min_tokens` tokens: a stop string counts if it begins behind that text, a sentence if it ends with it or behind it.
+    A character that those tokens only begin is behind it.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, until_sentence: bool = False, min_tokens: int = 0
+        self,
+        tokenizer: Tokenizer,
+        stop: Sequence[str] = (),
+        *,
+        until_sentence: bool = False,
+        min_tokens: int = 0,
+        keep_stop: bool = False,
     ) -> None:
         self._tokenizer, self._stop = tokenizer, tuple(stop)
-        self._until_sentence, self._min_tokens = until_sentence, min_tokens
+        self._until_sentence, self._min_tokens, self._keep_stop = until_sentence, min_tokens, keep_stop
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._tokens = 0
         self._word = ""  # what was returned since the last white space: a sentence ends with a word
@@ -58,9 +64,11 @@ class TextStream:
         if self._tokens <= self._min_tokens:
             return self._returned(text)
         text = self._held + text
-        ends = [at for at in map(text.find, self._stop) if at >= 0] + self._sentence_ends(text)
+        # Where each of them begins, and behind it: of those that begin together, the shortest was whole first.
+        stops = [(at, at + len(stop)) for stop in self._stop if (at := text.find(stop)) >= 0]
+        ends = stops + [(at, at) for at in self._sentence_ends(text)]
         self.stopped = bool(ends)
-        certain = min(ends) if ends else len(text) - self._possible_start(text)
+        certain = min(ends)[self._keep_stop] if ends else len(text) - self._possible_start(text)
         self._held = "" if ends else text[certain:]
         return self._returned(text[:certain])
 

@@ -10,7 +10,7 @@ from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.config.training import PRESETS, TrainingConfig
 from gpt2kit.evaluation.perplexity import Evaluation
 from gpt2kit.formats import huggingface
-from gpt2kit.generate.generator import Completion
+from gpt2kit.generate.texts import Completion
 from gpt2kit.hub.catalogue import MODELS
 from gpt2kit.jobs.evaluate import evaluate
 from gpt2kit.jobs.finetune import Finetuned, finetune

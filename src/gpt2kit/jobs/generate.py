@@ -8,8 +8,9 @@ from pathlib import Path
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.generate.generator import Generator, Piece, in_turn
+from gpt2kit.generate.generator import Generator, in_turn
 from gpt2kit.generate.select import DeviceName, EngineName
+from gpt2kit.generate.texts import Piece
 from gpt2kit.jobs.load import load
 
 LARGEST_BATCH = 4096  # more gain nothing, and take memory and time for each before the first word

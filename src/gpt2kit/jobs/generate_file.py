@@ -18,8 +18,9 @@ from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.data.documents import decode_text
 from gpt2kit.errors import DataError, RequestError
-from gpt2kit.generate.generator import Completion, Generator, Prompt, seeded
+from gpt2kit.generate.generator import Generator, Prompt
 from gpt2kit.generate.select import DeviceName, EngineName
+from gpt2kit.generate.texts import Completion, seeded
 from gpt2kit.jobs.generate import require_batch_size
 from gpt2kit.jobs.journal import Journal, Place, require_free
 from gpt2kit.jobs.load import load

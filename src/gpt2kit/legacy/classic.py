@@ -8,7 +8,8 @@ from itertools import count
 
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.generate.generator import Generator, Piece, in_turn
+from gpt2kit.generate.generator import Generator, in_turn
+from gpt2kit.generate.texts import Piece
 
 
 def converse(

@@ -1,0 +1,207 @@
+"""Texts as they grow: prompts go into a scheduler, pieces of text come out of every step."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.sampling import SamplingConfig, StopConfig
+from gpt2kit.errors import Gpt2kitError, RequestError, WeightMismatch
+from gpt2kit.generate.banned_words import BannedWords
+from gpt2kit.generate.engine import Engine
+from gpt2kit.generate.scheduler import Bans, Event, Judged, Request, Scheduler, Ticket, Token, check
+from gpt2kit.generate.text import TextStream
+from gpt2kit.tokenizer.protocol import Tokenizer
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One finished sample."""
+
+    text: str
+    """The continuation, without the prompt."""
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """What the model gave each id, before temperature and filters."""
+    top: tuple[tuple[tuple[int, float], ...], ...]
+    """The likeliest alternatives to each id, if they were asked for."""
+    reason: Literal["stop", "length"]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some new text of one sample; `completion` comes with the last."""
+
+    sample: int
+    """Which of the texts asked for, from 0."""
+    text: str
+    completion: Completion | None = None
+    token: Token | None = None
+    """What brought the text, if a token did."""
+    judged: tuple[Token, ...] = ()
+    """Ids of the prompt, where its own likelihood was asked for; they come before any text."""
+
+
+News = tuple[Ticket, Piece | Gpt2kitError]
+
+
+def seeded(sampling: SamplingConfig) -> SamplingConfig:
+    """With a seed: the one it has, or one drawn now."""
+    return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbits(32))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """What all texts of one call have in common."""
+
+    sampling: SamplingConfig
+    stop: StopConfig
+    logprobs: int = 0
+    """How many alternatives to report with every token."""
+    judge: int | None = None
+    """Report the likelihood of the prompt's own ids too, each with so many alternatives."""
+    entropy: bool = False
+    keep_stop: bool = False
+    """Whether the stop string that ends a text is part of it."""
+    bans: Bans | None = None
+    """What `Requests.task` makes of the banned words."""
+
+
+class Requests:
+    """Makes of what a caller wants what a scheduler takes, for one model; it need not be loaded."""
+
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
+        """Raises WeightMismatch where the tokenizer has ids that the model has not."""
+        self._config, self._tokenizer = checkpoint.config, tokenizer
+        if tokenizer.vocab_size > checkpoint.config.vocab_size:
+            raise WeightMismatch(
+                f"{checkpoint.origin}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+                f"{checkpoint.config.vocab_size}; they belong to different models"
+            )
+        # Padded vocabularies have ids without text.
+        self._unspeakable = tuple(id for id in range(self._config.vocab_size) if not _has_text(tokenizer, id))
+
+    def task(self, task: Task) -> Task:
+        """The same task as this model can do it: with a seed, and no ids without text."""
+        banned, words = task.sampling.banned_ids + self._unspeakable, task.sampling.banned_words
+        bans = BannedWords(self._tokenizer, words) if words else None
+        return replace(task, sampling=replace(seeded(task.sampling), banned_ids=banned), bans=bans)
+
+    def request(self, task: Task, ids: Sequence[int], sample: int = 0) -> Request:
+        """Sample number `sample` of the prompt `ids`; without ids, a text that begins. Raises RequestError."""
+        end_id = self._tokenizer.end_id
+        request = Request(
+            tuple(ids) or (end_id,),
+            task.sampling,
+            task.stop,
+            end_id,
+            task.logprobs,
+            sample,
+            task.bans,
+            task.judge,
+            task.entropy,
+        )
+        check(request, self._config)
+        return request
+
+
+class Texts:
+    """All texts that one engine is writing. Not thread-safe: whoever owns the engine calls it."""
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.scheduler = Scheduler(engine)
+        self._growing: dict[Ticket, _Growing] = {}
+
+    def begin(self, task: Task, request: Request, number: int = 0, group: Hashable = None) -> Ticket:
+        """Queue a text; its pieces carry `number`. Groups that wait start in turn."""
+        stop = task.stop
+        stream = TextStream(
+            self._tokenizer,
+            stop.stop,
+            until_sentence=stop.until_sentence,
+            min_tokens=stop.min_new_tokens,
+            keep_stop=task.keep_stop,
+        )
+        ticket = self.scheduler.submit(request, group=group)
+        self._growing[ticket] = _Growing(number, request, stream)
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Write no more of this text; nothing more is heard of it."""
+        if self._growing.pop(ticket, None):
+            self.scheduler.cancel(ticket)
+
+    def step(self) -> list[News]:
+        """Think once for every text. Returns what there is to tell of each: new text, or why it can be no more.
+
+        Whatever interrupts it ends all texts: some events may be lost, and a text with a hole is worse than none.
+        """
+        try:
+            return [news for event in self.scheduler.step() for news in self._news(event)]
+        except BaseException:
+            for ticket in list(self._growing):
+                self.cancel(ticket)
+            raise
+
+    def _news(self, event: Event) -> list[News]:
+        ticket = event.ticket
+        if not (text := self._growing.get(ticket)):
+            return []
+        if isinstance(event, Judged):
+            return [(ticket, Piece(text.number, "", judged=event.tokens))]
+        if isinstance(event, Token):
+            piece = text.take(event)
+            if not text.stream.stopped:
+                return [(ticket, piece)]
+            self.cancel(ticket)
+            return [(ticket, piece), (ticket, text.last_piece("stop"))]
+        del self._growing[ticket]
+        if event.reason == "failed":
+            return [(ticket, event.error or given_up())]
+        return [(ticket, text.last_piece("length" if event.reason == "length" else "stop"))]
+
+
+def given_up() -> Gpt2kitError:
+    """Why a text ends that had no fault itself."""
+    return Gpt2kitError("this text was given up, for thinking failed while it was being written")
+
+
+def _has_text(tokenizer: Tokenizer, token_id: int) -> bool:
+    try:
+        tokenizer.bytes_of(token_id)
+    except RequestError:
+        return False
+    return True
+
+
+class _Growing:
+    """One text that is being written."""
+
+    def __init__(self, number: int, request: Request, stream: TextStream) -> None:
+        self.number, self.stream = number, stream
+        self._seed = request.sampling.seed
+        self._tokens: list[Token] = []
+        self._text: list[str] = []
+
+    def take(self, token: Token) -> Piece:
+        self._tokens.append(token)
+        self._text.append(self.stream.push(token.id))
+        return Piece(self.number, self._text[-1], token=token)
+
+    def last_piece(self, reason: Literal["stop", "length"]) -> Piece:
+        assert self._seed is not None, "a task has a seed"
+        self._text.append(self.stream.finish())
+        completion = Completion(
+            text="".join(self._text),
+            ids=tuple(token.id for token in self._tokens),
+            logprobs=tuple(token.logprob for token in self._tokens),
+            top=tuple(token.top for token in self._tokens if token.top),
+            reason=reason,
+            seed=self._seed,
+        )
+        return Piece(self.number, self._text[-1], completion)
