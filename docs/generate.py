@@ -15,6 +15,7 @@ from gpt2kit.cli.main import COMMANDS, main
 from gpt2kit.config.model import ModelConfig
 from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
+from gpt2kit.config.serving import ServingConfig
 from gpt2kit.config.training import TrainingConfig
 
 DOCS = Path(__file__).parent
@@ -23,6 +24,7 @@ SECTIONS = {
     "training": TrainingConfig,
     "sampling": SamplingConfig,
     "stop": StopConfig,
+    "serving": ServingConfig,
     "model": ModelConfig,
 }
 

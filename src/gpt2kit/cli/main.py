@@ -41,6 +41,7 @@ COMMANDS = {
     "finetune": Command("gpt2kit.cli.finetune", "Finetune", "Train a model on text into a run, or go on with the run."),
     "generate": Command("gpt2kit.cli.generate", "Generate", "Continue a prompt, or start from nothing."),
     "interactive": Command("gpt2kit.cli.interactive", "Interactive", "Write a text in turns with a model."),
+    "serve": Command("gpt2kit.cli.serve", "Serve", "Put models in front of a browser and of programs."),
     "evaluate": Command("gpt2kit.cli.evaluate", "Evaluate", "Measure how well a model predicts a text."),
     "score": Command("gpt2kit.cli.score", "Score", "Show how likely a model finds every token of a text."),
     "convert": Command("gpt2kit.cli.convert", "Convert", "Turn a model of one format into a model of another."),
@@ -162,7 +163,7 @@ def _overview() -> str:
     lines = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            f"gpt2kit {__version__}: GPT-2, whole: get it, train it, sample from it, convert it, measure it.",
+            f"gpt2kit {__version__}: GPT-2, whole: get it, train it, sample from it, convert it, measure it, serve it.",
             "",
             "usage: gpt2 COMMAND [OPTIONS]     gpt2 COMMAND --help tells every option",
             "",

@@ -20,6 +20,7 @@ EXTRAS = {  # package: (extra, what it is for)
     "h5py": ("h5", "tf_model.h5"),
     "pyarrow": ("data", "Parquet"),
     "zstandard": ("data", ".zst"),
+    "fastapi": ("serve", "gpt2 serve"),
 }
 LOW_DISK_BYTES = 5 * 10**9  # a 124M run with three snapshots and their optimizer states takes 4.5 GB
 

@@ -17,7 +17,7 @@ from gpt2kit.formats.huggingface import read_tokenizer_files
 from gpt2kit.formats.registry import recognise
 from gpt2kit.runs import RUNS, STATE, Run
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
-from gpt2kit.train.curve import Curve, draw_curves, read_curve
+from gpt2kit.train.curve import EMPTY, Curve, draw_curves, read_curve
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,8 +63,12 @@ class Comparison:
 
 def list_runs(runs: Path = RUNS) -> list[RunSummary]:
     """Every run in `runs`, the one that was touched last first. A damaged one is told as far as it is known."""
-    places = [place for place in runs.glob("*") if _is_run(place)]
-    return [_summary(Run(place)) for place in sorted(places, key=_touched, reverse=True)]
+    return [summary_of(run) for run in sorted(runs_in(runs), key=_touched, reverse=True)]
+
+
+def runs_in(runs: Path = RUNS) -> list[Run]:
+    """The runs in `runs`, in no order; nothing in them is read."""
+    return [Run(place) for place in runs.glob("*") if _is_run(place)]
 
 
 def other_programs_runs(runs: Path = RUNS) -> list[str]:
@@ -103,8 +107,9 @@ def _is_run(place: Path) -> bool:
     return any((place / sign).exists() for sign in SIGNS)
 
 
-def _touched(place: Path) -> float:
-    return max((place / sign).stat().st_mtime for sign in SIGNS if (place / sign).exists())
+def _touched(run: Run) -> float:
+    places = [run.directory / sign for sign in SIGNS]
+    return max((place.stat().st_mtime for place in places if place.exists()), default=0)
 
 
 def _find(name: str) -> Run:
@@ -117,13 +122,14 @@ def _find(name: str) -> Run:
     raise ModelNotFound(f"no run {name!r}: no such run directory, and none of that name in {RUNS}/; {hint}")
 
 
-def _summary(run: Run) -> RunSummary:
+def summary_of(run: Run) -> RunSummary:
+    """How a run stands. A damaged one is told as far as it is known."""
     notes: list[str] = []
     latest = _unless_damaged(notes, run.latest)
     saved = None if latest is None else _unless_damaged(notes, _time_of, run, latest)
     steps = (_unless_damaged(notes, _settings, run) or {}).get("steps")
     training = _in_training(run)
-    curve = read_curve(run)
+    curve = _unless_damaged(notes, read_curve, run) or EMPTY
     step = max(curve.last_step(), latest or 0) or None
     if training is False and not notes and (step or 0) > (latest or 0):
         notes.append(f"stopped without saving; going on starts again at step {latest or 0:,}")

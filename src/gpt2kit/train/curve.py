@@ -67,6 +67,9 @@ class Curve:
         return max((int(points.steps[-1]) for points in (self.learnt, self.held_out) if len(points)), default=0)
 
 
+EMPTY = Curve(Points(np.empty(0), np.empty(0)), Points(np.empty(0), np.empty(0)), 0)
+
+
 def read_curve(run: Run) -> Curve:
     """The curve of a run, as far as it can be read; a torn last line is ignored."""
     found: dict[str, list[tuple[float, float]]] = {"train": [], "validation": []}

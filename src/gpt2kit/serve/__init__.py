@@ -1,0 +1,65 @@
+"""GPT-2 over HTTP: OpenAI's API, a page to write on, the old demos. `create_app` gives all of it as one ASGI app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.serving import ServingConfig
+from gpt2kit.errors import MissingExtra
+from gpt2kit.generate.select import DeviceName, EngineName
+from gpt2kit.runs import RUNS
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def create_app(
+    *models: str | Path | Checkpoint,
+    config: ServingConfig | None = None,
+    keys: Sequence[str] = (),
+    memory_bytes: int | None = None,
+    engine: EngineName = "auto",
+    device: DeviceName = "auto",
+    runs: Path = RUNS,
+) -> FastAPI:
+    """An ASGI application that serves `models`: run it under any server, or mount it in an application of your own.
+
+        app.mount("/gpt2", create_app("124M", "run1", keys=["..."]))
+
+    Args:
+        models: what `load` takes; the first answers where a request names none. None is 124M.
+        config: limits and the like; its host and port play no part here.
+        keys: callers must have one of these; without any, everybody may ask.
+        memory_bytes: what the weights of all models in memory may take together; None: most of what is free now.
+        engine, device: as for `load`.
+        runs: where the runs lie that the page /runs shows.
+
+    The first model is loaded when the application starts or, mounted, at the first request.
+
+    Raises:
+        MissingExtra: without the packages of gpt2kit[serve].
+        What `load` raises for a model that is not there, or damaged.
+    """
+    require_packages()
+    from gpt2kit.serve.app import build_app
+    from gpt2kit.serve.keys import Keys
+
+    return build_app(
+        models or ("124M",),
+        config or ServingConfig(),
+        Keys(keys),
+        memory_bytes=memory_bytes,
+        engine=engine,
+        device=device,
+        runs_directory=runs,
+    )
+
+
+def require_packages() -> None:
+    """Raise MissingExtra unless what serving needs is installed."""
+    if not all(map(find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
+        raise MissingExtra("serving", "serve")

@@ -1,0 +1,52 @@
+"""What pieces of text add up to, text by text, until it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gpt2kit.generate.scheduler import Token
+from gpt2kit.generate.texts import Piece
+
+Reason = Literal["stop", "length"]
+
+
+@dataclass
+class News:
+    """What is new of one text."""
+
+    text: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    reason: Reason | None = None
+    first: bool = False
+    """Whether the text begins here."""
+
+
+class Choice:
+    """One of the texts that a request asked for. `take` what arrives, `tell` what is new."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.judged: list[Token] = []
+        """The ids of the prompt but the first, where they were to be judged."""
+        self.count = 0
+        """New tokens so far."""
+        self.logprob = 0.0
+        """Of all new tokens together."""
+        self._news = News(first=True)
+
+    def take(self, piece: Piece) -> None:
+        """Add a piece."""
+        self.judged += piece.judged
+        self._news.text += piece.text
+        if piece.token:
+            self._news.tokens.append(piece.token)
+            self.count += 1
+            self.logprob += piece.token.logprob
+        if piece.completion:
+            self._news.reason = piece.completion.reason
+
+    def tell(self) -> News:
+        """What was added since the last time."""
+        news, self._news = self._news, News()
+        return news

@@ -1,0 +1,103 @@
+"""The models that a server offers: opened, so that they can be told of and asked in; loaded only when asked."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt2kit import __version__
+from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.errors import ConfigError
+from gpt2kit.generate.engine import Engine
+from gpt2kit.generate.select import DeviceName, EngineName, open_engine
+from gpt2kit.generate.texts import Requests
+from gpt2kit.resolve import open_checkpoint
+from gpt2kit.serve.errors import HttpError
+from gpt2kit.tokenizer.open import open_tokenizer
+from gpt2kit.tokenizer.protocol import Tokenizer
+
+OpenEngine = Callable[[Checkpoint, int], Engine]
+"""Makes an engine of a checkpoint, with room for so many texts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model that can be asked for."""
+
+    name: str
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    requests: Requests
+    opened: int
+    """In seconds since 1970."""
+
+    @property
+    def window(self) -> int:
+        """Tokens it sees at once."""
+        return self.checkpoint.config.window
+
+    @property
+    def size_bytes(self) -> int:
+        """What its weights take in memory: 4 bytes each."""
+        return 4 * self.checkpoint.parameter_count()
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells answers of one version, model and step from those of another."""
+        parts = (__version__, self.name, self.checkpoint.origin, str(self.checkpoint.step))
+        return "fp_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+    def load(self, engine: EngineName | OpenEngine, device: DeviceName, slots: int) -> Engine:
+        """Read its weights."""
+        if isinstance(engine, str):
+            return open_engine(self.checkpoint, engine, device, slots)
+        return engine(self.checkpoint, slots)
+
+
+class Models:
+    """The models of one server by their names; the first is who answers when none is named."""
+
+    def __init__(self, refs: Sequence[str | Path | Checkpoint]) -> None:
+        """`refs` as for `load`. Raises what `open_checkpoint` raises, ConfigError for two of one name."""
+        if not refs:
+            raise ConfigError("no model to serve; name one, such as: gpt2 serve 124M")
+        self._models: dict[str, Model] = {}
+        for ref in refs:
+            model = _open(ref)
+            if model.name in self._models:
+                raise ConfigError(f"two models are called {model.name!r}; rename the directory of one of them")
+            self._models[model.name] = model
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self._models.values())
+
+    @property
+    def default(self) -> Model:
+        """The first."""
+        return next(iter(self))
+
+    def find(self, name: str | None) -> Model:
+        """The model of this name. Raises HttpError."""
+        if not name:
+            return self.default
+        if name not in self._models:
+            known = ", ".join(self._models)
+            raise HttpError(
+                404, f"no model {name!r:.100} is served here; there is {known}", code="model_not_found", param="model"
+            )
+        return self._models[name]
+
+
+def _open(ref: str | Path | Checkpoint) -> Model:
+    checkpoint = ref if isinstance(ref, Checkpoint) else open_checkpoint(ref)
+    tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
+    name = Path(checkpoint.origin).name if isinstance(ref, Checkpoint) else _name(ref)
+    return Model(name, checkpoint, tokenizer, Requests(checkpoint, tokenizer), int(time.time()))
+
+
+def _name(ref: str | Path) -> str:
+    """What callers call it: the name it was asked for by, of a path the last part."""
+    return Path(ref).resolve().name if isinstance(ref, Path) or Path(ref).exists() else ref

@@ -1,0 +1,99 @@
+"""From a request's JSON to an order for the worker: prompts into ids, limits kept, everything refused that must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from gpt2kit.config.serving import ServingConfig
+from gpt2kit.errors import PromptTooLong, RequestError
+from gpt2kit.generate.texts import Task
+from gpt2kit.serve.errors import HttpError
+from gpt2kit.serve.job import Order
+from gpt2kit.serve.models import Model
+from gpt2kit.serve.schema import Sampling
+
+
+def order(
+    model: Model,
+    asked: Sampling,
+    prompts: Sequence[Sequence[int]],
+    config: ServingConfig,
+    *,
+    max_new_tokens: int,
+    samples: int,
+    logprobs: int = 0,
+    judge: int | None = None,
+    entropy: bool = False,
+) -> Order:
+    """The order for `samples` texts of each prompt, the samples of one prompt side by side.
+
+    Raises:
+        HttpError: a limit of the server, or the window of the model, is passed; settings contradict each other.
+    """
+    _require_within(len(prompts), config.max_prompts, asked.prompt_field, "prompts")
+    _require_within(samples, config.max_n, "n", "texts for each prompt")
+    _require_within(max_new_tokens, config.max_tokens, "max_tokens", "new tokens")
+    if (asked.min_tokens or 0) > max_new_tokens:
+        raise HttpError(
+            400, f"min_tokens is {asked.min_tokens}, more than max_tokens ({max_new_tokens})", param="min_tokens"
+        )
+    named = {"logit_bias": map(int, asked.logit_bias or ()), "banned_ids": asked.banned_ids or ()}
+    named |= {"forced_ids": asked.forced_ids or (), "stop_token_ids": asked.stop_token_ids or ()}
+    for param, ids in {**named, "prompt": chain(*prompts)}.items():
+        require_known_ids(model, param, ids)
+    task = Task(
+        sampling=asked.sampling(),
+        stop=asked.stopping(max(max_new_tokens, 1)),
+        logprobs=logprobs,
+        judge=judge,
+        entropy=entropy,
+        keep_stop=bool(asked.include_stop_str_in_output),
+    )
+    task = model.requests.task(task)
+    found = [_fitting(ids, asked, model) for ids in prompts]
+    try:
+        requests = [model.requests.request(task, ids, sample) for ids in found for sample in range(samples)]
+    except PromptTooLong as error:
+        raise _too_long(max(map(len, found)), model, asked, str(error)) from None
+    return Order(model, task, tuple(requests))
+
+
+def require_known_ids(model: Model, param: str, ids: Iterable[int]) -> None:
+    """Raise HttpError for ids that stand for no text, as those beyond the vocabulary."""
+    for id in set(ids):
+        try:
+            model.tokenizer.bytes_of(id)
+        except RequestError:
+            last = model.tokenizer.vocab_size - 1
+            problem = f"{param}: there is no token id {id}; the ids of {model.name} are 0 to {last}"
+            raise HttpError(400, problem, param=param) from None
+
+
+def _require_within(count: int, most: int, param: str, what: str) -> None:
+    if count > most:
+        raise HttpError(400, f"{count:,} {what} were asked for; this server allows {most:,}", param=param)
+
+
+def _fitting(ids: Sequence[int], asked: Sampling, model: Model) -> Sequence[int]:
+    """The prompt, cut if that was asked for. Raises HttpError if it does not fit the window."""
+    keep = asked.truncate_prompt_tokens
+    if keep == 0:
+        raise HttpError(
+            400, "truncate_prompt_tokens must be -1 (the window) or 1 or more, got 0", param="truncate_prompt_tokens"
+        )
+    if keep is not None:
+        keep = model.window if keep == -1 else min(keep, model.window)
+        ids = ids[:keep] if asked.truncation_side == "right" else ids[-keep:]
+    if len(ids) > model.window:
+        problem = (
+            f"the prompt has {len(ids):,} tokens, the window of {model.name} holds {model.window:,}; "
+            "shorten it, or let it be cut with truncate_prompt_tokens: -1"
+        )
+        raise _too_long(len(ids), model, asked, problem)
+    return ids
+
+
+def _too_long(tokens: int, model: Model, asked: Sampling, problem: str) -> HttpError:
+    counts = {"n_prompt_tokens": tokens, "n_ctx": model.window}
+    return HttpError(400, problem, code="context_length_exceeded", param=asked.prompt_field, extra=counts)

@@ -1,0 +1,57 @@
+"""Text to token ids and back, over HTTP: enough for lm-eval to need no other tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from gpt2kit.serve.answers import Detokenized, Tokenized, TokenizerInfo
+from gpt2kit.serve.logprobs import Offsets, TokenNames
+from gpt2kit.serve.models import Model
+from gpt2kit.serve.ordering import require_known_ids
+from gpt2kit.serve.schema import DetokenizeRequest, TokenizeRequest
+from gpt2kit.tokenizer.vocabulary import END
+
+router = APIRouter()
+
+
+# Plain functions: the framework calls them on a thread of its pool, for a long text takes its time.
+@router.post(
+    "/tokenize", summary="Turn text into token ids.", response_model=Tokenized, response_model_exclude_unset=True
+)
+def tokenize(asked: TokenizeRequest, request: Request) -> dict[str, Any]:
+    """vLLM's route."""
+    model: Model = request.app.state.models.find(asked.model)
+    ids = model.tokenizer.encode(asked.prompt, special=asked.parse_special)
+    told: dict[str, Any] = {"count": len(ids), "max_model_len": model.window, "tokens": ids}
+    if asked.return_token_strs:
+        told["token_strs"] = list(map(TokenNames(model.tokenizer), ids))
+    if asked.return_offsets:
+        offsets = Offsets(model.tokenizer)
+        told["offsets"] = [offsets.next(id) for id in ids]
+    return told
+
+
+@router.post("/detokenize", summary="Turn token ids into text.")
+def detokenize(asked: DetokenizeRequest, request: Request) -> Detokenized:
+    """vLLM's route; bytes that are no text become U+FFFD."""
+    model: Model = request.app.state.models.find(asked.model)
+    require_known_ids(model, "tokens", asked.tokens)
+    return Detokenized(prompt=model.tokenizer.decode(asked.tokens))
+
+
+@router.get("/tokenizer_info", summary="What the tokenizer is.")
+def tokenizer_info(request: Request, model: str | None = None) -> TokenizerInfo:
+    """vLLM's route, as far as GPT-2 has something to tell."""
+    found: Model = request.app.state.models.find(model)
+    return TokenizerInfo(
+        tokenizer_class="GPT2Tokenizer",
+        vocab_size=found.tokenizer.vocab_size,
+        model_max_length=found.window,
+        bos_token=END,
+        eos_token=END,
+        unk_token=END,
+        eos_token_id=found.tokenizer.end_id,
+        chat_template=None,
+    )

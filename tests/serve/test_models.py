@@ -1,0 +1,144 @@
+"""Several models within a budget of memory: read when they are asked for, closed when others need the room."""
+
+import contextlib
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gpt2kit.errors import ConfigError, ModelNotFound
+from gpt2kit.serve import create_app
+from gpt2kit.serve.models import Models
+
+
+@pytest.fixture
+def three(golden, tmp_path):
+    """Directories of three models of one size."""
+    return [shutil.copytree(golden / "hf-v5", tmp_path / name) for name in ("one", "two", "three")]
+
+
+@pytest.fixture
+def room(three):
+    """The memory that so many of these models take."""
+    (model,) = Models(three[:1])
+    return lambda count: model.size_bytes * count
+
+
+def loaded(server):
+    return [model["id"] for model in server.ask("GET", "/v1/models")[2]["data"] if model["loaded"]]
+
+
+def test_the_first_is_read_at_the_start_the_others_when_they_are_asked_for(serve, three, counting):
+    server = serve(*three, engine=counting()).until_ready()
+    assert loaded(server) == ["one"]
+    assert server.complete(model="three")[2]["model"] == "three"
+    assert loaded(server) == ["one", "three"]
+    assert server.complete()[2]["model"] == "one"
+
+
+def test_who_was_idle_longest_makes_room(serve, three, room, counting):
+    server = serve(*three, engine=counting(), memory_bytes=room(2)).until_ready()
+    server.complete(model="two")
+    server.complete(model="one")
+    server.complete(model="three")
+    assert loaded(server) == ["one", "three"]
+    assert server.metric("models_loaded") == 2
+
+
+def test_a_model_that_is_writing_keeps_its_place(serve, three, room, counting):
+    server = serve(*three, engine=counting(seconds=0.002), memory_bytes=room(1)).until_ready()
+    with contextlib.closing(server.begin(stream=True, max_tokens=100, ignore_eos=True)) as writing:
+        answer = writing.getresponse()
+        answer.readline()
+        assert server.complete(model="two")[0] == 200  # when the other is done
+        rest = answer.read()
+    assert rest.endswith(b"data: [DONE]\n\n")
+    assert b"error" not in rest
+    assert loaded(server) == ["two"]
+
+
+def test_a_model_in_demand_cannot_keep_another_out_for_ever(serve, three, room, counting):
+    server = serve(*three, engine=counting(seconds=0.001), memory_bytes=room(1)).until_ready()
+    enough = threading.Event()
+
+    def ask_again_and_again():
+        while not enough.is_set():
+            assert server.complete(max_tokens=20, ignore_eos=True)[0] == 200
+
+    with ThreadPoolExecutor(4) as pool:
+        busy = [pool.submit(ask_again_and_again) for _ in range(4)]
+        server.until(lambda: server.metric("requests_running") >= 2)
+        try:
+            assert [server.complete(model="two", max_tokens=2)[0] for _ in range(3)] == [200] * 3
+        finally:
+            enough.set()
+        for asker in busy:
+            asker.result()
+
+
+def test_three_models_with_room_for_one_answer_all_who_ask_at_once(serve, three, room):
+    server = serve(*three, engine="reference", memory_bytes=room(1)).until_ready()
+    alone = server.complete(model="one", max_tokens=4)[2]["choices"][0]["text"]  # the three have the same weights
+    with ThreadPoolExecutor(18) as pool:
+        names = ["one", "two", "three"] * 6
+        answers = list(pool.map(lambda name: server.complete(model=name, max_tokens=4), names))
+    assert [answer["model"] for _, _, answer in answers] == names
+    assert {answer["choices"][0]["text"] for _, _, answer in answers} == {alone}
+    assert server.app.state.worker.jobs == 0
+
+
+def test_who_streams_hears_that_a_model_is_read_for_him(serve, three, counting):
+    gate = threading.Event()
+
+    def open_slowly(checkpoint, slots):
+        assert "two" not in str(checkpoint.origin) or gate.wait(30)
+        return counting()(checkpoint, slots)
+
+    server = serve(*three, engine=open_slowly).until_ready()
+    with contextlib.closing(server.begin(model="two", stream=True, max_tokens=1)) as connection:
+        answer = connection.getresponse()
+        assert answer.readline() == b": loading two\n"
+        assert server.complete(model="one")[0] == 200  # nobody else waits
+        gate.set()
+        assert answer.read().endswith(b"data: [DONE]\n\n")
+
+
+def test_a_later_model_that_is_damaged_fails_alone(serve, three, counting):
+    weights = three[1] / "model.safetensors"
+
+    def open_reading_all(checkpoint, slots):
+        for tensor in checkpoint.tensors.values():
+            tensor.read_float32()
+        return counting()(checkpoint, slots)
+
+    server = serve(*three, engine=open_reading_all).until_ready()
+    weights.write_bytes(weights.read_bytes()[:-1000])  # between the start and the first question
+    status, headers, answer = server.complete(model="two")
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert "'two' could not be loaded" in answer["error"]["message"]
+    assert str(three[1]) not in answer["error"]["message"], "callers need not know where the files lie"
+    assert server.complete(model="three")[0] == 200
+    assert server.ask("GET", "/health")[0] == 200
+
+
+def test_a_model_larger_than_the_budget_is_refused_at_the_start(three, room):
+    with pytest.raises(ConfigError, match=r"^one takes 0\.\d+ MB of memory, and 0\.\d+ MB may be used .* --memory"):
+        create_app(*three, memory_bytes=room(1) - 1)
+    with pytest.raises(ConfigError, match=r"0\.0 MB may be used"):
+        create_app(*three, memory_bytes=0)
+
+
+def test_the_same_model_twice_is_refused(three):
+    with pytest.raises(ConfigError, match=r"two models are called 'one'; rename"):
+        Models([three[0], str(three[0])])
+
+
+def test_a_model_that_is_not_there_is_missed_at_the_start():
+    with pytest.raises(ModelNotFound, match=r"gpt2 download 355M"):
+        create_app("355M")
+
+
+def test_a_run_is_called_by_the_name_it_is_asked_for(three, monkeypatch):
+    monkeypatch.chdir(three[0].parent)
+    assert [model.name for model in Models(["one", three[1], "./three/"])] == ["one", "two", "three"]
