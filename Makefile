@@ -25,11 +25,12 @@ quick: lint types ## lint, types and the fast tests; under a minute
 test: $(READY) ## every test that this machine can run
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m '$(HERE)'
 
-judges: $(READY) ## other people's programs on what we write; needs python3.11 and 2.5 GB for them
+judges: $(READY) ## other people's programs on what we write; needs python3.11 and 4 GB for them
 	$(BIN)/python -m pytest -m judges tests/judges
 
-fuzz: $(READY) ## damage files of every format 100,000 times each; takes an hour
+fuzz: $(READY) ## damage files of every format 100,000 times each, ask a server 50,000 things; takes an hour
 	GPT2KIT_FUZZ=100000 $(BIN)/python -m pytest -q tests/attacks
+	GPT2KIT_FUZZ=50000 $(BIN)/python -m pytest -q tests/serve/test_schemathesis.py
 
 check: lint types docs-check test ## all that must hold before a change goes in
 

@@ -1,12 +1,16 @@
-"""Other people's programs, asked what they make of the models that we write.
+"""Other people's programs, asked what they make of the models that we write and of the server that we run.
 
-Those of 2024 have an environment of their own, .judges/2024, built once (two minutes, 2.5 GB) and again when its pins
-change. Each question is a run of one of the programs/.
+They have environments of their own below .judges/, built once and again when their pins change: 2024 takes two minutes
+and 2.5 GB, the clients of the server 1.5 GB. Each question is a run of one of the programs/.
 """
 
+import json
 import os
+import re
 import shutil
 import subprocess
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +18,7 @@ import numpy as np
 import pytest
 
 PROGRAMS = Path(__file__).parent / "programs"
-ENVIRONMENT = Path(__file__).parents[2] / ".judges" / "2024"
+ENVIRONMENTS = Path(__file__).parents[2] / ".judges"
 PYTHON = "python3.11"  # the newest that TensorFlow 2.15 runs on
 PINS = (
     *("tensorflow-cpu==2.15.1", "transformers==4.38.2", "torch==2.13.0", "numpy==1.26.4", "h5py==3.16.0"),
@@ -22,6 +26,12 @@ PINS = (
 )
 # It asks for the package "tensorflow", the same program under another name. Its src/model.py is openai/gpt-2's.
 WITHOUT_DEPENDENCIES = "gpt-2-simple==0.8.1"
+# The newest that agree with each other. Versions 1.82.7 and 1.82.8 of litellm were malicious: never loosen its pin.
+CLIENTS = {
+    "clients": ("openai==3.54.0", "langchain-openai==1.7.3", "llm==0.36"),
+    "clients-2": ("openai==2.54.0", "litellm==1.106.2"),
+    "lm-eval": ("lm-eval[api]==0.4.13",),
+}
 TOLERANCE = 1e-4
 
 
@@ -53,22 +63,91 @@ class Model:
         assert answer.greedy == self.greedy
 
 
+def environment(name, pins, without_dependencies=()):
+    """The programs of the environment `name`, built where it is missing or has other pins."""
+    directory = ENVIRONMENTS / name
+    installed, wanted = directory / "installed.txt", "\n".join([*pins, *without_dependencies])
+    if installed.is_file() and installed.read_text("utf-8") == wanted:
+        return directory / "bin"
+    if shutil.which(PYTHON) is None:
+        pytest.fail(f"the judges need {PYTHON}")
+    shutil.rmtree(directory, ignore_errors=True)
+    subprocess.run([PYTHON, "-m", "venv", directory], check=True)
+    install = [directory / "bin" / "python", "-m", "pip", "install", "-q"]
+    subprocess.run([*install, *pins], check=True)
+    if without_dependencies:
+        subprocess.run([*install, "--no-deps", *without_dependencies], check=True)
+    installed.write_text(wanted, "utf-8")
+    return directory / "bin"
+
+
 @pytest.fixture(scope="session")
 def programs_of_2024():
     """The interpreter of an environment with TensorFlow 2.15, transformers 4.38 and gpt-2-simple."""
-    interpreter, installed = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "installed.txt"
-    wanted = "\n".join([*PINS, WITHOUT_DEPENDENCIES])
-    if installed.is_file() and installed.read_text("utf-8") == wanted:
-        return interpreter
-    if shutil.which(PYTHON) is None:
-        pytest.fail(f"the judges need {PYTHON}")
-    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-    subprocess.run([PYTHON, "-m", "venv", ENVIRONMENT], check=True)
-    install = [interpreter, "-m", "pip", "install", "-q"]
-    subprocess.run([*install, *PINS], check=True)
-    subprocess.run([*install, "--no-deps", WITHOUT_DEPENDENCIES], check=True)
-    installed.write_text(wanted, "utf-8")
-    return interpreter
+    return environment("2024", PINS, [WITHOUT_DEPENDENCIES]) / "python"
+
+
+@pytest.fixture(scope="session")
+def client_programs():
+    """client_programs(name): the directory of the programs of one of the environments in CLIENTS."""
+    return lambda name: environment(name, CLIENTS[name])
+
+
+@pytest.fixture(scope="session")
+def consult(client_programs, clean_environment):
+    """consult(environment, program, question, address, **fields): what one of the programs/ says, out of its JSON."""
+
+    def consulted(name, program, question, address, **fields):
+        done = subprocess.run(
+            [client_programs(name) / "python", PROGRAMS / program, question, address, json.dumps(fields)],
+            env=clean_environment,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return consulted
+
+
+@pytest.fixture(scope="session")
+def clean_environment():
+    """This process's variables without the keys, addresses and proxies that clients pick up by themselves."""
+    foreign = ("OPENAI_", "LITELLM_", "LANGCHAIN_", "LANGSMITH_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
+    return {**kept, "HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """serve(model, *options): the address of a new server, which ends with the tests; equal ones are shared."""
+    servers = {}
+
+    def served(model, *options):
+        wanted = (str(model), *options)
+        if wanted not in servers:
+            command = [sys.executable, "-m", "gpt2kit", "serve", *wanted, "--port", "0"]
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8")
+            servers[wanted] = process, listening(process)
+        return servers[wanted][1]
+
+    yield served
+    for process, _ in servers.values():
+        process.kill()
+        process.wait()
+
+
+def listening(process):
+    """Where a server listens, out of what it says until its model is read."""
+    said = ""
+    for line in process.stderr:
+        said += line
+        if line == "gpt2: ready\n":
+            threading.Thread(target=process.stderr.read, daemon=True).start()  # so that its pipe never fills
+            return re.search(r"serving .* at (http://\S+?)/?\s", said)[1]
+    pytest.fail(said)
 
 
 @pytest.fixture

@@ -18,12 +18,24 @@ from gpt2kit.serve.server import Server
 
 
 @pytest.fixture(scope="session")
-def api(golden):
-    """A client of a server of the golden model, whose window is 56; every engine of this kind gives the same bits."""
-    app = create_app(golden / "hf-safetensors", engine="reference", config=ServingConfig(chat_template="plain"))
-    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
-        while client.get("/readyz").status_code == 503:
-            time.sleep(0.01)
+def client_of():
+    """A client of a server of `model`, ready; `options` are those of `create_app`. Its engine gives exact bits."""
+
+    @contextlib.contextmanager
+    def ready(model, **options):
+        app = create_app(model, engine="reference", **options)
+        with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
+            while client.get("/readyz").status_code == 503:
+                time.sleep(0.01)
+            yield client
+
+    return ready
+
+
+@pytest.fixture(scope="session")
+def api(golden, client_of):
+    """A client of a server of the golden model, whose window is 56; tests share it."""
+    with client_of(golden / "hf-safetensors", config=ServingConfig(chat_template="plain")) as client:
         yield client
 
 

@@ -45,6 +45,7 @@ def test_a_reader_who_leaves_is_written_for_no_more(slow_server, leave, streamed
     assert slow_server.metric("client_disconnects_total") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", [hang_up, reset])
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_reader_who_leaves_the_queue_is_not_waited_for(slow_server, leave, streamed):
@@ -103,6 +104,14 @@ def test_a_job_over_the_deadline_is_written_no_more(serve, counting):
     server.until(lambda: idle(server), seconds=1)
 
 
+def test_a_job_over_the_deadline_is_written_no_more_also_where_nobody_reads(serve, counting):
+    server = serve(config=ServingConfig(deadline=0.5), engine=counting(), small_buffers=True).until_ready()
+    with server.neglect(logprobs=20, **ENDLESS):
+        server.until(lambda: server.metric("requests_running") == 1)
+        server.until(lambda: idle(server), seconds=1.5)
+
+
+@pytest.mark.slow
 def test_a_reader_who_takes_nothing_holds_up_nobody(serve, counting):
     config = ServingConfig(slots=2)
     server = serve(config=config, engine=counting(seconds=0.002), small_buffers=True).until_ready()

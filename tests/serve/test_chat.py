@@ -1,9 +1,5 @@
-import time
-
 import pytest
-from starlette.testclient import TestClient
 
-from gpt2kit.serve import create_app
 from gpt2kit.serve.answers import ChatCompletion
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -165,10 +161,8 @@ def test_messages_are_missed(refuse):
     assert refuse(PATH)[1]["message"] == "messages is missing"
 
 
-def test_a_model_without_a_template_does_not_chat_and_says_what_helps(golden):
-    with TestClient(create_app(golden / "hf-safetensors", engine="reference"), base_url="http://localhost") as client:
-        while client.get("/readyz").status_code == 503:
-            time.sleep(0.01)
+def test_a_model_without_a_template_does_not_chat_and_says_what_helps(golden, client_of):
+    with client_of(golden / "hf-safetensors") as client:
         response = client.post(PATH, json={"messages": HI})
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (400, "no_chat_template")

@@ -130,11 +130,11 @@ SAMPLING = [
 
 @pytest.mark.parametrize(("fields", "settings"), SAMPLING, ids=lambda value: "-".join(value))
 def test_sampling_over_http_is_sampling_without(write, local, fields, settings):
-    stop = StopConfig(max_new_tokens=30, ignore_end=True)
+    stop = StopConfig(max_new_tokens=16, ignore_end=True)
     (expected,) = local.generate("Hello world", sampling=SamplingConfig(seed=1, **settings), stop=stop)
-    choice = write(**fields, max_tokens=30, ignore_eos=True)
+    choice = write(**fields, max_tokens=16, ignore_eos=True)
     assert (choice["text"], tuple(choice["token_ids"])) == (expected.text, expected.ids)
-    assert choice["text"] != write(max_tokens=30, ignore_eos=True)["text"]
+    assert choice["text"] != write(max_tokens=16, ignore_eos=True)["text"]
 
 
 @pytest.mark.parametrize("off", [{"top_k": -1}, {"top_k": 0}, {"top_p": 1}, {"min_p": 0}, {"stop": []}, {"stop": None}])
@@ -204,6 +204,8 @@ def test_a_prompt_beyond_the_window_is_refused_with_counts_before_a_stream_opens
     status, error = refuse(prompt=[A, *LONG], stream=streamed)
     assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "prompt")
     assert (error["n_prompt_tokens"], error["n_ctx"]) == (81, 56)
+    # By these words litellm and others know it.
+    assert "This model's maximum context length is 56 tokens" in error["message"]
 
 
 def test_when_the_window_is_full_it_slides_or_the_text_stops_or_is_refused(complete, refuse, local):

@@ -2,13 +2,16 @@
 
 import contextlib
 import shutil
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from gpt2kit.errors import ConfigError, ModelNotFound
 from gpt2kit.serve import create_app
+from gpt2kit.serve.memory import memory_for_models
 from gpt2kit.serve.models import Models
 
 
@@ -23,6 +26,16 @@ def room(three):
     """The memory that so many of these models take."""
     (model,) = Models(three[:1])
     return lambda count: model.size_bytes * count
+
+
+def noting(opened, engine):
+    """The same engines; the names of the models that they are opened for are noted."""
+
+    def open_engine(checkpoint, slots):
+        opened.append(Path(checkpoint.origin).name)
+        return engine(checkpoint, slots)
+
+    return open_engine
 
 
 def loaded(server):
@@ -59,22 +72,19 @@ def test_a_model_that_is_writing_keeps_its_place(serve, three, room, counting):
 
 
 def test_a_model_in_demand_cannot_keep_another_out_for_ever(serve, three, room, counting):
-    server = serve(*three, engine=counting(seconds=0.001), memory_bytes=room(1)).until_ready()
-    enough = threading.Event()
-
-    def ask_again_and_again():
-        while not enough.is_set():
-            assert server.complete(max_tokens=20, ignore_eos=True)[0] == 200
-
-    with ThreadPoolExecutor(4) as pool:
-        busy = [pool.submit(ask_again_and_again) for _ in range(4)]
-        server.until(lambda: server.metric("requests_running") >= 2)
-        try:
-            assert [server.complete(model="two", max_tokens=2)[0] for _ in range(3)] == [200] * 3
-        finally:
-            enough.set()
-        for asker in busy:
-            asker.result()
+    """Who comes after somebody who waits for another model waits too, though his own is there and writing."""
+    opened = []
+    engine = noting(opened, counting(seconds=0.002))
+    server = serve(*three, engine=engine, memory_bytes=room(1)).until_ready()
+    with contextlib.ExitStack() as stack:
+        ask = lambda **asked: stack.enter_context(contextlib.closing(server.begin(ignore_eos=True, **asked)))  # noqa: E731
+        jobs = [ask(model="one", max_tokens=200)]
+        server.until(lambda: server.metric("requests_running") == 1)
+        jobs.append(ask(model="two", max_tokens=2))
+        server.until(lambda: server.metric("requests_waiting") == 1)
+        jobs.append(ask(model="one", max_tokens=2))
+        assert [job.getresponse().status for job in jobs] == [200] * 3
+    assert opened == ["one", "two", "one"]
 
 
 def test_three_models_with_room_for_one_answer_all_who_ask_at_once(serve, three, room):
@@ -86,6 +96,20 @@ def test_three_models_with_room_for_one_answer_all_who_ask_at_once(serve, three,
     assert [answer["model"] for _, _, answer in answers] == names
     assert {answer["choices"][0]["text"] for _, _, answer in answers} == {alone}
     assert server.app.state.worker.jobs == 0
+
+
+def test_a_model_that_nobody_waits_for_any_more_is_not_read(serve, three, room, counting):
+    opened = []
+    engine = noting(opened, counting(seconds=0.002))
+    server = serve(*three, engine=engine, memory_bytes=room(1)).until_ready()
+    with contextlib.closing(server.begin(max_tokens=200, ignore_eos=True)) as writing:
+        server.until(lambda: server.metric("requests_running") == 1)
+        impatient = server.begin(model="two")
+        server.until(lambda: server.metric("requests_waiting") == 1)
+        impatient.close()
+        assert writing.getresponse().status == 200
+    assert server.complete()[0] == 200
+    assert opened == ["one"]
 
 
 def test_who_streams_hears_that_a_model_is_read_for_him(serve, three, counting):
@@ -130,7 +154,7 @@ def test_a_model_larger_than_the_budget_is_refused_at_the_start(three, room):
 
 
 def test_the_same_model_twice_is_refused(three):
-    with pytest.raises(ConfigError, match=r"two models are called 'one'; rename"):
+    with pytest.raises(ConfigError, match=r"two models are called 'one', .*; name it once, or rename"):
         Models([three[0], str(three[0])])
 
 
@@ -142,3 +166,20 @@ def test_a_model_that_is_not_there_is_missed_at_the_start():
 def test_a_run_is_called_by_the_name_it_is_asked_for(three, monkeypatch):
     monkeypatch.chdir(three[0].parent)
     assert [model.name for model in Models(["one", three[1], "./three/"])] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("free", "limit", "used", "expected"),
+    [
+        ("MemTotal: 9000 kB\nMemAvailable:    1000 kB\n", None, None, 819_200),
+        ("MemAvailable: 1000 kB\n", "max", "5000", 819_200),
+        ("MemAvailable: 1000 kB\n", "15000", "5000", 8_000),
+        ("MemAvailable: 1000 kB\n", "5000", "6000", 0),
+        (None, None, None, sys.maxsize),
+    ],
+)
+def test_most_of_what_the_system_and_the_container_leave_is_for_models(tmp_path, free, limit, used, expected):
+    for name, text in {"meminfo": free, "memory.max": limit, "memory.current": used}.items():
+        if text:
+            (tmp_path / name).write_text(text + "\n", "ascii")
+    assert memory_for_models(tmp_path / "meminfo", tmp_path) == expected

@@ -37,13 +37,17 @@ def test_one_request_too_many_is_refused_at_once(serve, counting, gate):
 
 def test_who_waits_hears_how_many_come_before_him(serve, counting):
     server = serve(config=ServingConfig(slots=1), engine=counting(seconds=0.01)).until_ready()
-    with contextlib.closing(server.begin(**ENDLESS)), contextlib.closing(server.begin(n=2, **ENDLESS)):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(server.begin(**ENDLESS)))
+        server.until(lambda: server.metric("requests_running") == 1)
+        stack.enter_context(contextlib.closing(server.begin(n=2, **ENDLESS)))
         server.until(lambda: server.metric("requests_waiting") == 2)
-        with contextlib.closing(server.begin(stream=True)) as last:
-            # Requests take turns: of the two texts before it, one comes first.
-            assert last.getresponse().readline() == b": queued 1\n"
+        last = stack.enter_context(contextlib.closing(server.begin(stream=True)))
+        # Requests take turns: of the two texts before it, one comes first.
+        assert last.getresponse().readline() == b": queued 1\n"
 
 
+@pytest.mark.slow
 def test_a_slow_step_is_bridged_by_pings(serve, counting, gate):
     server = serve(engine=counting(gate=gate)).until_ready()
     with contextlib.closing(server.begin(stream=True, max_tokens=1)) as connection:

@@ -24,13 +24,12 @@ KEY_VARIABLE = "GPT2KIT_API_KEY"
 class Serve:
     """Put models in front of a browser and of programs.
 
-    A page to write on at the address that is printed; OpenAI's API below it, at /v1; what can be asked at /docs. Ctrl-C
-    or SIGTERM lets requests finish first.
+    The address that is printed has a page to write on, OpenAI's API at /v1, and a description of all that can be asked
+    at /docs. Ctrl-C or SIGTERM lets requests finish first; a second one does not.
     """
 
-    models: Annotated[tuple[str, ...], Positional, arg(metavar="MODEL...", help_behavior_hint="")] = ()
-    """Known names (124M), directories, files, runs (run1, run1@2000). The first answers where a request names none; the
-    others are loaded when they are asked for. 124M if none is named."""
+    models: Annotated[tuple[str, ...], Positional, arg(metavar="[MODEL...]", help_behavior_hint="")] = ()
+    """Known names, directories, files, runs (run1, run1@2000). The first answers those who name none. None: 124M."""
     serving: OmitArgPrefixes[UseAppendAction[ServingConfig]] = ServingConfig()
     api_key: UseAppendAction[tuple[str, ...]] = ()
     """Callers must send this key. Others can see it in the list of processes: better --api-key-file, or the environment
@@ -38,8 +37,8 @@ class Serve:
     api_key_file: Path | None = None
     """A file with a key a line."""
     memory: Annotated[str | None, arg(metavar="SIZE")] = None
-    """What the weights of all loaded models may take, such as 6GB; who was idle longest makes room. None: most of what
-    is free."""
+    """What the weights of all loaded models may take, such as 6GB; who was idle longest makes room for others. Most of
+    what is free, if nothing is said."""
     engine: EngineName = "auto"
     """auto: torch where it is installed, else the slow numpy reference."""
     device: DeviceName = "auto"

@@ -94,6 +94,8 @@ class Requests:
     def request(self, task: Task, ids: Sequence[int], sample: int = 0) -> Request:
         """Sample number `sample` of the prompt `ids`; without ids, a text that begins. Raises RequestError."""
         end_id = self._tokenizer.end_id
+        if nameless := [id for id in task.sampling.forced_ids if id in self._unspeakable]:
+            raise RequestError(f"token id {nameless[0]} has no text, so no text can begin with it (forced_ids)")
         request = Request(
             tuple(ids) or (end_id,),
             task.sampling,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.errors import MissingExtra
+from gpt2kit.generate.engine import Engine
 from gpt2kit.generate.select import DeviceName, EngineName
 from gpt2kit.runs import RUNS
 
@@ -22,7 +23,7 @@ def create_app(
     config: ServingConfig | None = None,
     keys: Sequence[str] = (),
     memory_bytes: int | None = None,
-    engine: EngineName = "auto",
+    engine: EngineName | Callable[[Checkpoint, int], Engine] = "auto",
     device: DeviceName = "auto",
     runs: Path = RUNS,
 ) -> FastAPI:
@@ -35,10 +36,11 @@ def create_app(
         config: limits and the like; its host and port play no part here.
         keys: callers must have one of these; without any, everybody may ask.
         memory_bytes: what the weights of all models in memory may take together; None: most of what is free now.
-        engine, device: as for `load`.
+        engine, device: as for `load`; or an engine of your own, as a function of a checkpoint and a number of slots.
         runs: where the runs lie that the page /runs shows.
 
-    The first model is loaded when the application starts or, mounted, at the first request.
+    The first model is loaded when the application starts or, mounted, at the first request; until it is there, requests
+    are answered with status 503 and Retry-After. Stopped and started again, the application loads it again.
 
     Raises:
         MissingExtra: without the packages of gpt2kit[serve].

@@ -34,11 +34,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorAnswer, "description": "Refused; to ask the same again only helps after a 429."},
     "5XX": {"model": ErrorAnswer, "description": "503: not now, such as while a model is loaded. 504: not in time."},
 }
+EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with stream, events (`data: ...`) of the same shape, each with what is new, and "
         "`data: [DONE]` at the end.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
     }
 }
 

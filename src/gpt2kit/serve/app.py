@@ -112,6 +112,8 @@ async def _refused(request: Request, error: Exception) -> Response:
         refusal.param = field
     if refusal.status >= 429:
         request.app.state.metrics.rejected.labels(str(refusal.status)).inc()
+    if request.scope.get("endpoint") is demos.form:
+        return demos.form_refused(request, refusal)
     return error_response(refusal)
 
 

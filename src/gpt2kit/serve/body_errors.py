@@ -36,7 +36,8 @@ PROBLEMS = {  # by pydantic's name for the error; the braces are its figures
     "too_long": "may hold {max_length:,} at most",
     "literal_error": "must be {expected}",
 }
-WITHOUT_VALUE = ("missing", "string_unicode", "string_too_short", "string_too_long", "too_short", "too_long")
+LENGTHS = ("string_too_short", "string_too_long", "too_short", "too_long", "too_many")
+WITHOUT_VALUE = ("missing", "string_unicode", *LENGTHS)
 REASONS = {
     "suffix": "must be empty: GPT-2 writes forwards only",
     "tools": "must be empty: a base model calls no tools",

@@ -30,6 +30,7 @@ async def form(request: Request) -> Response:
     state = request.app.state
     fields = parse_qs((await request.body()).decode(errors="replace"))
     seed, key = (fields.get(name, [""])[0].replace("\r\n", "\n") for name in ("seed", "key"))
+    request.state.seed = seed  # for form_refused
     keys: Keys = state.keys
     if keys and not keys.accepts(key):
         return _form(keys, seed, message="This server needs a key.", status=401)
@@ -42,6 +43,11 @@ async def form(request: Request) -> Response:
     taken = order(model, asked, [ids], state.config, max_new_tokens=length, samples=1)
     answer = FormAnswer(keys, seed)
     return JobResponse(state.worker, state.worker.submit(taken), answer, state.metrics, state.config.deadline)
+
+
+def form_refused(request: Request, error: HttpError) -> Response:
+    """The form again, with what went wrong; whoever sent it is a person."""
+    return _form(request.app.state.keys, request.state.seed, message=str(error), status=error.status)
 
 
 @router.post("/generate", summary="Continue a text greedily, as the demo of 2021 did.", response_model=Generated)
@@ -57,7 +63,7 @@ async def generate(asked: GenerateRequest, request: Request) -> Response:
             param="max_length",
         )
     greedy = Sampling(temperature=0, truncate_prompt_tokens=-1)
-    new = asked.max_length - len(ids)
+    new = min(asked.max_length - len(ids), state.config.max_tokens)
     taken = order(model, greedy, [ids], state.config, max_new_tokens=new, samples=1)
     answer = TextAnswer(asked.text)
     return JobResponse(state.worker, state.worker.submit(taken), answer, state.metrics, state.config.deadline)

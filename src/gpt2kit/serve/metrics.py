@@ -17,6 +17,7 @@ from gpt2kit.serve.worker import Worker
 
 router = APIRouter()
 
+AS_TEXT = {"text/plain": {"schema": {"type": "string"}}}  # in openapi.json
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600)
 
 
@@ -34,7 +35,10 @@ class Metrics:
             "gpt2kit_texts_finished", "Texts that came to their end, by reason.", ["reason"], registry=self.registry
         )
         self.rejected = Counter(
-            "gpt2kit_requests_rejected", "Requests that were refused, by status.", ["status"], registry=self.registry
+            "gpt2kit_requests_rejected",
+            "Requests that could not be answered although nothing was wrong with them, by status (429 and above).",
+            ["status"],
+            registry=self.registry,
         )
         self.disconnected = self._counter("client_disconnects", "Readers who left before the end.")
         self._first = self._histogram("time_to_first_token_seconds", "From the request to its first token.")
@@ -76,7 +80,9 @@ class Metrics:
         return Histogram(f"gpt2kit_{name}", text, buckets=SECONDS, registry=self.registry)
 
 
-@router.get("/metrics", summary="Figures for Prometheus.", response_class=Response)
+@router.get(
+    "/metrics", summary="Figures for Prometheus.", response_class=Response, responses={200: {"content": AS_TEXT}}
+)
 def metrics(request: Request) -> Response:
     """What the server counts, in Prometheus's text format."""
     figures: Metrics = request.app.state.metrics

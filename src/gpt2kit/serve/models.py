@@ -68,7 +68,10 @@ class Models:
         for ref in refs:
             model = _open(ref)
             if model.name in self._models:
-                raise ConfigError(f"two models are called {model.name!r}; rename the directory of one of them")
+                raise ConfigError(
+                    f"two models are called {model.name!r}, and callers could not tell them apart; name it once, or "
+                    "rename the directory of one of them"
+                )
             self._models[model.name] = model
 
     def __iter__(self) -> Iterator[Model]:

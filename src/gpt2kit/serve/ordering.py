@@ -38,10 +38,10 @@ def order(
         raise HttpError(
             400, f"min_tokens is {asked.min_tokens}, more than max_tokens ({max_new_tokens})", param="min_tokens"
         )
-    named = {"logit_bias": map(int, asked.logit_bias or ()), "banned_ids": asked.banned_ids or ()}
-    named |= {"forced_ids": asked.forced_ids or (), "stop_token_ids": asked.stop_token_ids or ()}
-    for param, ids in {**named, "prompt": chain(*prompts)}.items():
-        require_known_ids(model, param, ids)
+    require_known_ids(model, asked.prompt_field, chain(*prompts))
+    require_known_ids(model, "logit_bias", map(int, asked.logit_bias or ()))
+    for param in ("banned_ids", "forced_ids", "stop_token_ids"):
+        require_known_ids(model, param, getattr(asked, param) or ())
     task = Task(
         sampling=asked.sampling(),
         stop=asked.stopping(max(max_new_tokens, 1)),
@@ -86,14 +86,13 @@ def _fitting(ids: Sequence[int], asked: Sampling, model: Model) -> Sequence[int]
         keep = model.window if keep == -1 else min(keep, model.window)
         ids = ids[:keep] if asked.truncation_side == "right" else ids[-keep:]
     if len(ids) > model.window:
-        problem = (
-            f"the prompt has {len(ids):,} tokens, the window of {model.name} holds {model.window:,}; "
-            "shorten it, or let it be cut with truncate_prompt_tokens: -1"
-        )
+        problem = f"the prompt has {len(ids)}; shorten it, or let it be cut with truncate_prompt_tokens: -1"
         raise _too_long(len(ids), model, asked, problem)
     return ids
 
 
 def _too_long(tokens: int, model: Model, asked: Sampling, problem: str) -> HttpError:
+    # litellm and others know this error by these words of OpenAI's.
+    message = f"This model's maximum context length is {model.window} tokens; {problem}"
     counts = {"n_prompt_tokens": tokens, "n_ctx": model.window}
-    return HttpError(400, problem, code="context_length_exceeded", param=asked.prompt_field, extra=counts)
+    return HttpError(400, message, code="context_length_exceeded", param=asked.prompt_field, extra=counts)

@@ -108,7 +108,6 @@ class StreamedJobResponse(JobResponse):
             self._worker.cancel(self._job)  # before all else: a reader may be slow
             await _send_events([error_body(as_http_error(error))], send)
         await _send(DONE, send)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _next(self, send: Send) -> list[Piece]:
         while True:
@@ -137,17 +136,17 @@ class StreamedJobResponse(JobResponse):
         await _send_events(chunks, send)
 
     async def _finish(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The last byte went with the last event."""
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _unless_reader_leaves(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work; False if the reader left before it was done."""
+    """Do the work, which must not end the answer; False if the reader left before it was done."""
     tasks = [asyncio.create_task(work), asyncio.create_task(_left(receive))]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if tasks[0].done():
             tasks[0].result()
-        return tasks[0].done()
+        return not tasks[1].done()  # once the reader has left, the work may run to its end in a moment
     finally:
         for task in tasks:
             task.cancel()

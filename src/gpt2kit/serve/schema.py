@@ -10,15 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from gpt2kit.config.sampling import Chain, Overflow, SamplingConfig, StopConfig
 
 SEEDS = 2**64
+MOST_KEYS = 1000  # pydantic tells of every single one that is wrong, which takes seconds, and everybody waits
 
 
 def _as_whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _few(value: object) -> object:
+    if isinstance(value, dict) and len(value) > MOST_KEYS:
+        raise PydanticCustomError("too_many", "may hold {most} at most", {"most": MOST_KEYS})
+    return value
 
 
 def _one_or_several(value: object) -> str | None:
@@ -40,6 +48,7 @@ def _chosen_by(kind: Callable[[object], str | None], expected: str) -> Discrimin
     return Discriminator(kind, custom_error_type="kind", custom_error_message=expected)
 
 
+FEW = BeforeValidator(_few)
 WHOLE = BeforeValidator(_as_whole)  # to JSON 16.0 is the same number as 16
 Text = Annotated[str, Field(max_length=10_000_000)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -56,14 +65,19 @@ Prompts = Annotated[
 ]
 StopWord = Annotated[str, Field(min_length=1, max_length=1000)]
 StopWords = Annotated[
-    Annotated[StopWord, Tag("<one>")] | Annotated[list[StopWord], Field(max_length=16), Tag("<several>")],
+    Annotated[StopWord, Tag("<one>")]
+    | Annotated[list[StopWord], Field(max_length=16, fail_fast=True), Tag("<several>")],
     _chosen_by(_one_or_several, "must be text or a list of texts"),
 ]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
+Biases = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias],
+    Field(json_schema_extra={"additionalProperties": False, "maxProperties": MOST_KEYS}),
+    FEW,
+]
+Labels = Annotated[dict[str, str], Field(json_schema_extra={"maxProperties": MOST_KEYS}), FEW]
 Nothing = Annotated[list[Any], Field(max_length=0)]
-
-
 UNUSED: Any = Field(default=None, description="Not used.")
 
 
@@ -71,6 +85,8 @@ class Body(BaseModel):
     """A JSON object whose fields are all known."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    _has_few_fields = model_validator(mode="before")(_few)
 
 
 class StreamOptions(Body):
@@ -96,11 +112,11 @@ class Sampling(Body):
     )
     n: Annotated[int, Field(ge=1), WHOLE] | None = Field(default=None, description="Texts for each prompt; 1.")
     stream: bool | None = Field(default=None, description="Tell tokens as they come, as server-sent events.")
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | None = Field(default=None, description="What a stream tells besides.")
     stop: StopWords | None = Field(default=None, description="Stop before any of these strings.")
     presence_penalty: Penalty | None = Field(default=None, description="Subtracted from tokens that the text has.")
     frequency_penalty: Penalty | None = Field(default=None, description="The same times how often it has them.")
-    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias] | None = Field(
+    logit_bias: Biases | None = Field(
         default=None, description="Added to the logits of these token ids; -100 forbids a token."
     )
     seed: Annotated[int, Field(ge=-(2**63), lt=SEEDS), WHOLE] | None = Field(
@@ -109,7 +125,7 @@ class Sampling(Body):
     )
     # OpenAI's that change nothing here
     user: str | None = UNUSED
-    metadata: dict[str, str] | None = UNUSED
+    metadata: Labels | None = UNUSED
     store: bool | None = UNUSED
     service_tier: str | None = UNUSED
     safety_identifier: str | None = UNUSED
@@ -127,12 +143,12 @@ class Sampling(Body):
     min_tokens: Annotated[int, Field(ge=0), WHOLE] | None = Field(
         default=None, description="No end before so many tokens."
     )
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=1000)] | None = Field(
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=1000, fail_fast=True)] | None = Field(
         default=None, description="Stop before these."
     )
     include_stop_str_in_output: bool | None = Field(default=None, description="The stop string is part of the text.")
     ignore_eos: bool | None = Field(default=None, description="Go on after <|endoftext|>.")
-    bad_words: Annotated[list[StopWord], Field(max_length=1000)] | None = Field(
+    bad_words: Annotated[list[StopWord], Field(max_length=1000, fail_fast=True)] | None = Field(
         default=None, description="Strings that the text never holds."
     )
     truncate_prompt_tokens: Annotated[int, Field(ge=-1), WHOLE] | None = Field(
@@ -146,10 +162,10 @@ class Sampling(Body):
     no_repeat_ngram_size: Annotated[int, Field(ge=0, le=2**31), WHOLE] | None = Field(
         default=None, description="No sequence of so many tokens comes twice."
     )
-    banned_ids: Annotated[list[TokenId], Field(max_length=100_000)] | None = Field(
+    banned_ids: Annotated[list[TokenId], Field(max_length=100_000, fail_fast=True)] | None = Field(
         default=None, description="Never chosen."
     )
-    forced_ids: Annotated[list[TokenId], Field(max_length=100_000)] | None = Field(
+    forced_ids: Annotated[list[TokenId], Field(max_length=100_000, fail_fast=True)] | None = Field(
         default=None, description="The text begins with these token ids."
     )
     until_sentence: bool | None = Field(default=None, description="Stop after the first whole sentence.")
@@ -255,7 +271,7 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: (
         Annotated[
-            Annotated[Text, Tag("<one>")] | Annotated[list[TextPart], Tag("<several>")],
+            Annotated[Text, Tag("<one>")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("<several>")],
             _chosen_by(_one_or_several, "must be text or a list of parts"),
         ]
         | None
@@ -279,7 +295,7 @@ class ChatRequest(Sampling):
 
     prompt_field: ClassVar[str] = "messages"
 
-    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True, description="The turns so far.")]
     max_tokens: Annotated[int, Field(ge=1), WHOLE] | None = Field(default=None, description="New tokens; 256.")
     max_completion_tokens: Annotated[int, Field(ge=1), WHOLE] | None = Field(
         default=None, description="The same, by its newer name."
@@ -308,7 +324,9 @@ class TokenizeRequest(Body):
     prompt: Text
     model: str | None = None
     add_special_tokens: bool = Field(default=True, description="No effect: GPT-2 adds none.")
-    parse_special: bool = Field(default=False, description="<|endoftext|> in it is the end token, not text.")
+    parse_special: bool = Field(  # as at vLLM and llama.cpp, unlike in completions
+        default=True, description="<|endoftext|> in it is the end token, not text."
+    )
     return_token_strs: bool = False
     return_offsets: bool = Field(default=False, description="Tell how many characters end before each token begins.")
 
@@ -316,7 +334,7 @@ class TokenizeRequest(Body):
 class DetokenizeRequest(Body):
     """Turn token ids into text."""
 
-    tokens: list[TokenId]
+    tokens: Annotated[list[TokenId], Field(fail_fast=True)]
     model: str | None = None
 
 

@@ -39,7 +39,7 @@ def run(app: FastAPI, config: ServingConfig, tell: Tell) -> bool:
     _allow_many_files()
     with _listen(config) as listener:
         names = ", ".join(model.name for model in app.state.models)
-        tell(f"serving {names} at {addresses(listener)}")
+        tell(f"serving {names} at {links(*listener.getsockname()[:2])}")
         Server(app, config, tell).run(sockets=[listener])
     return not (worker.fault and not worker.was_ready)
 
@@ -72,7 +72,9 @@ class Server(uvicorn.Server):
         """Of uvicorn's: a signal came, in the middle of anything."""
         if sig == signal.SIGINT:
             self._captured_signals.append(sig)  # is raised again when all is closed
-        self.force_exit = self._stopping  # waits for no reader
+        if self._stopping:
+            self.force_exit = True  # waits for no reader
+            self.config.timeout_graceful_shutdown = 0
         self._stopping = True
         self._worker.drain()
 
@@ -101,9 +103,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def addresses(listener: socket.socket) -> str:
-    """Links to where it listens: to all addresses, one for this machine and one for others."""
-    host, port = listener.getsockname()[:2]
+def links(host: str, port: int) -> str:
+    """Where a browser finds what listens there: all addresses of a machine have one for itself and one for others."""
     if host not in ("0.0.0.0", "::"):
         return _link(host, port)
     here = _link("127.0.0.1" if host == "0.0.0.0" else "::1", port)

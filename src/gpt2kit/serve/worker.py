@@ -206,8 +206,6 @@ class Worker:
             self._tell(job, arrivals)
 
     def _begin(self, job: Job) -> None:
-        if job not in self._jobs:
-            return  # cancelled before it began
         waits_for_memory = self._wanted and not self._loading  # nobody overtakes who waits for others to end
         if job.order.model in self._desks and not waits_for_memory:
             self._hand_over(job.order.model, [job])

@@ -117,16 +117,15 @@ async function* lines(body) {
   }
 }
 
-/** Wait until the server is ready to work; throws when the signal aborts. */
+/** Wait while the server loads its model, telling `onWait` so; throws for anything else, and when the signal aborts. */
 export async function untilReady(signal, onWait) {
   for (;;) {
     try {
       await json("readyz", { signal });
       return;
     } catch (error) {
-      if (error.name === "AbortError") throw error;
-      if (error.status === 503 && !["loading", null].includes(error.code)) throw error;
-      onWait(error);
+      if (error.code !== "loading") throw error;
+      onWait();
     }
     await new Promise((resolve) => setTimeout(resolve, 1000));
     signal?.throwIfAborted();

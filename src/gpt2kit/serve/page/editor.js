@@ -52,6 +52,12 @@ export class Editor {
 
   /** The caret or selection, as positions in the text. Before it was ever set: the end. */
   get selection() {
+    // The browser tells a moved caret late: ask it.
+    if (this.focused && !this.#composing) this.#selection = this.#readSelection() ?? this.#selection;
+    return this.#keptSelection();
+  }
+
+  #keptSelection() {
     const end = textOf(this.#runs).length;
     const { start, end: stop } = this.#selection ?? { start: end, end };
     return { start: Math.min(start, end), end: Math.min(stop, end) };
@@ -60,7 +66,7 @@ export class Editor {
   /** Put the caret at a position; it is shown only while the element has the focus. */
   setCaret(at) {
     this.#selection = { start: at, end: at };
-    if (this.focused) this.#showCaret();
+    if (this.focused && !this.#composing) this.#showCaret();
   }
 
   focus() {
@@ -162,10 +168,8 @@ export class Editor {
 
   #change(edit) {
     const caret = edit.start + edit.text.length;
-    this.#selection = { start: caret, end: caret };
     this.onEdit(edit, caret);
-    if (this.focused) this.#showCaret();
-    this.reveal(this.selection.end);
+    this.reveal(caret);
   }
 
   /** The browser changed the element itself: find out how, and tell it. */
@@ -177,10 +181,8 @@ export class Editor {
       if (edit !== null) this.onEdit(edit, caret);
       return;
     }
-    if (edit !== null) {
-      this.#selection = { start: caret, end: caret };
-      this.onEdit(edit, caret);
-    }
+    if (edit !== null) this.onEdit(edit, caret);
+    this.#selection = { start: caret, end: caret };
     this.#redraw();
   }
 
@@ -224,7 +226,7 @@ export class Editor {
   }
 
   #showCaret() {
-    const { start, end } = this.selection;
+    const { start, end } = this.#keptSelection();
     const [from, to] = [this.#point(start), this.#point(end)];
     const shown = getSelection();
     const already = shown.anchorNode === from[0] && shown.anchorOffset === from[1];

@@ -63,7 +63,9 @@ const library = new Library({
     status.say(t("imported"));
   },
   onDelete: (id) => {
-    if (id === open.id) openNew([]);
+    if (id !== open.id) return;
+    open.saved = writer.runs; // or leaving the document would keep it again
+    openNew([]);
   },
 });
 
@@ -73,17 +75,12 @@ const open = { id: kept.freshId(), saved: [], timer: null, foreign: false, state
 // ---- what is shown follows what is written ----
 
 function changed() {
-  drawButtons();
-  measure();
+  moved();
   if (open.saved !== writer.runs) open.timer ??= setTimeout(save, SAVE_PAUSE);
 }
 
 function moved() {
   drawButtons();
-  measure();
-}
-
-function measure() {
   if (models.known && !writer.running) meter.measure(textOf(writer.around().before), models.chosen);
 }
 
@@ -183,20 +180,15 @@ function refused({ error, field, retry }) {
   }
 }
 
-/** Ask what the server serves, waiting while it starts. */
+/** Ask what the server serves, and wait while it starts. */
 async function connect() {
   try {
-    await models.load();
+    await models.load().catch(unlessLoading);
+    if (await ready()) await models.load();
     const { limits } = await json("info");
     settings.mostTokens = limits?.max_tokens;
   } catch (error) {
     if (error.status === 401) return refused({ error });
-    if (error.status === 503 && error.code === "loading") {
-      status.say(t("notReady"), { busy: true });
-      await untilReady(undefined, () => {});
-      if (!writer.running) status.say(t("ready"));
-      return connect();
-    }
     const text = error.code === "connection_lost" ? t("error_unreachable") : error.message;
     return status.problem(text, [[t("tryAgain"), () => {
       status.clear();
@@ -204,6 +196,21 @@ async function connect() {
     }]]);
   }
   return changed();
+}
+
+function unlessLoading(error) {
+  if (error.code !== "loading") throw error;
+}
+
+/** Wait until the server can write, and say so meanwhile. Returns whether there was something to wait for. */
+async function ready() {
+  let waited = false;
+  await untilReady(undefined, () => {
+    if (!writer.running) status.say(t("notReady"), { busy: true });
+    waited = true;
+  });
+  if (waited && !writer.running) status.say(t("ready"));
+  return waited;
 }
 
 // ---- buttons ----
@@ -270,8 +277,14 @@ press("redo", () => writer.travel(1));
 press("tokens", () => tokens.walk(!tokens.walking));
 press("shade", () => shade(byId("legend").hidden));
 press("count", ({ target }) => target.value && settings.set({ count: Number(target.value) }));
-press("settings", () => showSettings(byId("settings-panel").hidden));
-press("settings-close", () => showSettings(false));
+press("settings", () => {
+  showSettings(byId("settings-panel").hidden);
+  if (!WIDE.matches) byId("settings-close").focus();
+});
+press("settings-close", () => {
+  showSettings(false);
+  byId("settings").focus();
+});
 press("history", () => {
   save();
   library.open();

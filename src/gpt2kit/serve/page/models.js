@@ -62,12 +62,12 @@ export class Models {
     if (wanted !== undefined) this.select.value = wanted;
     const model = this.#models.find(({ id }) => id === this.chosen);
     this.note.textContent = model === undefined ? "" : describe(model);
-    this.select.title = model?.loaded === false ? t("modelLoads") : "";
   }
 }
 
-function describe({ parameters, max_model_len: window }) {
+function describe({ parameters, max_model_len: window, loaded }) {
   const short = parameters >= 1e9 ? `${number(parameters / 1e9, 1)}B` : parameters >= 1e6 ? `${number(parameters / 1e6)}M` : number(parameters ?? 0);
   const size = t("parameters", { count: short });
-  return t("modelNote", { parameters: size, window: number(window) });
+  const note = t("modelNote", { parameters: size, window: number(window) });
+  return loaded === false ? t("modelUnloaded", { note }) : note;
 }

@@ -3,7 +3,7 @@
 const en = {
   title: "Write", close: "Close",
   model: "Model", modelNote: "{parameters}, reads {window} tokens", modelNotLoaded: "{name} (not loaded)",
-  modelLoads: "Not in memory yet: the first text takes longer.", parameters: "{count} parameters",
+  modelUnloaded: "{note}, not in memory yet", parameters: "{count} parameters",
   new: "New", newLabel: "New document", history: "History", copy: "Copy", copyLabel: "Copy the whole text", copied: "Text copied.",
   copyFailed: "The browser does not let this page copy. Select the text and copy it yourself.",
   share: "Link", shareLabel: "Link with prompt and settings", shared: "Link copied: it carries the prompt and the settings.",
@@ -82,7 +82,7 @@ const en = {
 const zh = {
   title: "写作", close: "关闭",
   model: "模型", modelNote: "{parameters}，可读 {window} 个词元", modelNotLoaded: "{name}（未加载）",
-  modelLoads: "尚未载入内存：第一次会慢一些。", parameters: "{count} 参数",
+  modelUnloaded: "{note}，尚未载入内存", parameters: "{count} 参数",
   new: "新建", newLabel: "新建文档", history: "历史", copy: "复制", copyLabel: "复制全文", copied: "已复制全文。",
   copyFailed: "浏览器不允许本页复制，请自行选中文字复制。",
   share: "链接", shareLabel: "带提示与设置的链接", shared: "链接已复制：其中带有提示和设置。",

@@ -59,7 +59,7 @@ export class Writer {
     this.#interrupt();
     this.writing.edit(edit, caret, performance.now());
     this.status.figures(null);
-    this.draw();
+    this.draw(caret);
   }
 
   /** Typing ends a generation, since what it goes on from has changed. */
@@ -240,7 +240,7 @@ export class Writer {
       if (this.writing.now.place === place) this.writing.forget();
     }
     this.drawFigures();
-    this.draw();
+    this.draw(wrote ? null : this.writing.now.caret);
     return wrote;
   }
 
@@ -264,9 +264,8 @@ export class Writer {
   #failed(error, wrote, retry) {
     const again = [t("tryAgain"), retry];
     if (error.status === 401) return this.onRefused({ error, retry });
-    if (error.status === 429 || error.status === 503) {
-      return this.status.busy(t("error_busy", { message: error.message }), error.retryAfter, retry);
-    }
+    if (error.status === 429) return this.status.busy(t("error_busy", { message: error.message }), error.retryAfter, retry);
+    if (error.status === 503) return this.status.busy(error.message, error.retryAfter, retry);
     if (error.code === "connection_lost") return this.status.problem(t(wrote ? "error_connection" : "error_unreachable"), [again]);
     const shown = error.param !== null && this.settings.refuse(error.param, error.message);
     if (shown) this.onRefused({ error, field: error.param });
