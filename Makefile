@@ -8,6 +8,7 @@ DEMO_READY := $(if $(wildcard $(READY)),$(READY),.venv/.installed-demo)
 
 QUICK := not slow and not gpu and not judges and not browser and not network
 HERE := not gpu and not judges and not network
+LOAD := abandoned overload memory rude seeds
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -49,7 +50,7 @@ docs-check: $(READY) ## fail if a generated page is out of date
 
 bench: $(READY) ## run every benchmark; takes long
 	@failed=; \
-	for script in benchmarks/bench_*.py; do \
+	for script in benchmarks/bench_*.py $(LOAD:%=benchmarks/load/%.py); do \
 	    [ -e "$$script" ] || continue; \
 	    echo "== $$script"; \
 	    $(BIN)/python "$$script" || failed="$$failed $$script"; \

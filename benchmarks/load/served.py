@@ -62,11 +62,11 @@ class Server:
 
     async def running(self) -> int:
         """Texts that it writes now."""
-        return int(await self.metric("gpt2kit_requests_running"))
+        return int(await self.metric("gpt2kit_texts_running"))
 
     async def waiting(self) -> int:
         """Requests that wait for their turn."""
-        return int(await self.metric("gpt2kit_requests_waiting"))
+        return int(await self.metric("gpt2kit_texts_waiting"))
 
 
 @contextmanager

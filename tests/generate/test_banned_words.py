@@ -1,4 +1,6 @@
+import random
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -61,6 +63,8 @@ IDS = st.lists(st.integers(0, len(PIECES.fragments) + 2), max_size=12)  # two id
 @given(WORDS, IDS)
 @example(["aba", "ab"], [1])
 @example(["中"], [9, 12])
+@example(["ab" * 20, "b" + "ab" * 20, "ab" * 19 + "c"], [7, 1, 2] * 30)  # longer by far than any token
+@example([" " * 9, " " * 7], [8] * 8)
 def test_exactly_those_ids_are_banned_that_would_make_one_more_word(words, ids):
     assert banned(words, ids) == by_trying(words, ids)
 
@@ -179,3 +183,27 @@ def test_tens_of_words_are_ready_within_a_second_and_a_call_costs_little(full_vo
     for _ in range(100):
         words(ids)
     assert (time.perf_counter() - begun) / 100 < 0.001
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["".join(random.Random(n).choices("the cat 月光", k=990)) for n in range(1000)],
+        [" " * n for n in range(1, 1000)],
+    ],
+    ids=["texts", "blanks"],
+)
+def test_a_thousand_long_words_take_little_time_and_memory(full_vocabulary, words):
+    ids = full_vocabulary.encode("the cat" + " " * 1100)
+    tracemalloc.start()
+    bans = BannedWords(full_vocabulary, words)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 100e6
+    begun = time.process_time()
+    BannedWords(full_vocabulary, words)
+    assert time.process_time() - begun < 2
+    begun = time.process_time()
+    for _ in range(10):
+        bans(ids)
+    assert (time.process_time() - begun) / 10 < 0.1

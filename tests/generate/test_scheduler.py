@@ -6,7 +6,7 @@ import pytest
 from gpt2kit.config.model import ModelConfig
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.errors import PromptTooLong, RequestError
-from gpt2kit.generate.scheduler import Done, Request, Scheduler, Token
+from gpt2kit.generate.scheduler import Done, Request, Scheduler, Token, check_prompt, check_settings
 
 END = 15
 GREEDY = SamplingConfig(temperature=0)
@@ -158,15 +158,16 @@ def test_a_full_window_can_end_the_text():
 
 @pytest.mark.parametrize("overflow", ["stop", "error"])
 def test_a_prompt_longer_than_the_window_is_refused_where_it_may_not_slide(overflow):
-    scheduler = Scheduler(CountingEngine(window=4))
     with pytest.raises(PromptTooLong, match="5"):
-        scheduler.submit(request(0, 1, 2, 3, 4, overflow=overflow, max_new_tokens=1))
+        check_prompt(
+            (0, 1, 2, 3, 4), StopConfig(overflow=overflow, max_new_tokens=1), None, CountingEngine(window=4).config
+        )
 
 
 def test_a_text_that_may_not_fit_can_be_refused():
-    scheduler = Scheduler(CountingEngine(window=8))
+    stop = StopConfig(overflow="error", max_new_tokens=6)
     with pytest.raises(PromptTooLong, match=r"3 prompt tokens and 6 new ones exceed the window of 8"):
-        scheduler.submit(request(0, 1, 2, overflow="error", max_new_tokens=6))
+        check_prompt((0, 1, 2), stop, None, CountingEngine(window=8).config)
 
 
 def test_a_text_that_just_fits_is_not_refused():
@@ -229,23 +230,23 @@ def test_a_scheduler_without_requests_does_not_think():
 @pytest.mark.parametrize("ids", [(16,), (-1,), (3, 99)], ids=str)
 def test_a_prompt_of_wrong_ids_is_refused(ids):
     with pytest.raises(RequestError, match="this model's ids are 0 to 15"):
-        Scheduler(CountingEngine()).submit(request(*ids))
+        check_prompt(ids, StopConfig(), None, CountingEngine().config)
 
 
-WRONG = [{"logit_bias": {16: 1}}, {"banned_ids": (16,)}, {"forced_ids": (16,)}]
-
-
-@pytest.mark.parametrize(
-    "wrong", [request(3, stop_ids=(16,)), *(request(3, sampling=SamplingConfig(seed=1, **one)) for one in WRONG)]
-)
-def test_settings_that_name_wrong_ids_are_refused(wrong):
+@pytest.mark.parametrize("wrong", [{"logit_bias": {16: 1}}, {"banned_ids": (1, 16)}, {"forced_ids": (16,)}], ids=str)
+def test_sampling_that_names_wrong_ids_is_refused(wrong):
     with pytest.raises(RequestError, match="no token id 16"):
-        Scheduler(CountingEngine()).submit(wrong)
+        check_settings(SamplingConfig(**wrong), StopConfig(), CountingEngine().config)
+
+
+def test_stopping_at_wrong_ids_is_refused():
+    with pytest.raises(RequestError, match="no token id 16"):
+        check_settings(GREEDY, StopConfig(stop_ids=(3, 16)), CountingEngine().config)
 
 
 def test_an_empty_prompt_is_refused():
     with pytest.raises(RequestError, match="one token or more"):
-        Scheduler(CountingEngine()).submit(request())
+        check_prompt((), StopConfig(), None, CountingEngine().config)
 
 
 # --- cancelling ---

@@ -9,7 +9,7 @@ from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.errors import PromptTooLong
 from gpt2kit.generate.reference import ReferenceEngine
 from gpt2kit.generate.sampling import entropy_of
-from gpt2kit.generate.scheduler import Done, Judged, Request, Scheduler, Token
+from gpt2kit.generate.scheduler import Done, Judged, Request, Scheduler, Token, check_prompt
 from gpt2kit.generate.score import score
 from gpt2kit.generate.torch_engine import TorchEngine
 
@@ -150,7 +150,7 @@ def test_no_entropy_is_told_unless_asked_for(engine):
 @pytest.mark.parametrize("overflow", ["slide", "stop"])
 def test_a_prompt_longer_than_the_window_cannot_be_judged(engine, overflow):
     with pytest.raises(PromptTooLong, match=r"33 tokens.* window .*32"):
-        Scheduler(engine).submit(request(prompt(33), judge=0, overflow=overflow))
+        check_prompt(prompt(33), StopConfig(overflow=overflow), 0, engine.config)
 
 
 def test_the_logits_of_128_positions_exist_at_once_whoever_asks(long_recording):

@@ -1,5 +1,6 @@
 """Where a text stops: after its first sentence, and never within its first tokens."""
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -248,3 +249,14 @@ def test_a_character_that_the_first_tokens_only_begin_is_not_theirs():
 def test_a_text_that_ends_within_its_first_tokens_is_whole():
     pieces, stopped = pieces_of([b"a. b", b"c. "], ["c"], until_sentence=True, min_tokens=5)
     assert (pieces, stopped) == (["a. b", "c. ", ""], False)
+
+
+@pytest.mark.parametrize("mark", [".", "!", "\u3002"])
+def test_endless_marks_take_no_endless_time(mark):
+    stream = TextStream(Fragments([mark.encode() * 64, b" a"]), until_sentence=True, min_tokens=500)
+    begun = time.process_time()
+    for _ in range(1000):
+        stream.push(0)
+    stream.push(1)
+    assert stream.stopped
+    assert time.process_time() - begun < 2  # it was minutes

@@ -1,13 +1,15 @@
 """Texts that a server writes side by side: what `Generator`, which waits for one at a time, never asks for."""
 
+import time
+
 import numpy as np
 import pytest
 
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.errors import Gpt2kitError, OutOfMemory, PromptTooLong, RequestError
+from gpt2kit.errors import OutOfMemory, PromptTooLong, RequestError
 from gpt2kit.generate.reference import ReferenceEngine
 from gpt2kit.generate.score import score
-from gpt2kit.generate.texts import Piece, Requests, Task, Texts
+from gpt2kit.generate.texts import Piece, Requests, Texts
 
 GREEDY = SamplingConfig(temperature=0)
 
@@ -45,7 +47,7 @@ def task(requests):
 
     def make(tokens=5, sampling=GREEDY, stop=(), **asked):
         stopping = StopConfig(max_new_tokens=tokens, ignore_end=True, stop=stop)
-        return requests.task(Task(sampling=sampling, stop=stopping, **asked))
+        return requests.task(sampling, stopping, **asked)
 
     return make
 
@@ -191,7 +193,7 @@ def test_ids_that_no_token_has_are_refused(requests, task):
     with pytest.raises(RequestError, match="there is no token id 320"):
         requests.request(task(), [1, 320])
     with pytest.raises(RequestError, match="there is no token id 999"):
-        requests.request(task(sampling=SamplingConfig(temperature=0, forced_ids=(999,))), [1])
+        task(sampling=SamplingConfig(temperature=0, forced_ids=(999,)))
 
 
 def test_a_prompt_to_be_judged_must_fit_the_window(requests, task):
@@ -204,13 +206,12 @@ def test_an_id_without_text_can_stand_in_a_prompt_but_not_be_forced(make_checkpo
     padded = make_checkpoint(tokenizer.vocab_size + 8)
     requests = Requests(padded, tokenizer)
     nameless = tokenizer.vocab_size + 3
-    task = requests.task(Task(sampling=GREEDY, stop=StopConfig(max_new_tokens=2, ignore_end=True)))
+    task = requests.task(GREEDY, StopConfig(max_new_tokens=2, ignore_end=True))
     texts = Texts(ReferenceEngine(padded, 2), tokenizer)
     texts.begin(task, requests.request(task, [1, nameless]))
     assert all_news(texts)[-1][1].completion.reason == "length"
-    forced = requests.task(Task(sampling=SamplingConfig(forced_ids=(nameless,)), stop=task.stop))
-    with pytest.raises(Gpt2kitError, match=f"{nameless}"):
-        requests.request(forced, [1])
+    with pytest.raises(RequestError, match=f"token id {nameless} has no text"):
+        requests.task(SamplingConfig(forced_ids=(1, nameless)), task.stop)
 
 
 def test_a_piece_without_text_has_a_reason_to_be(texts, task, begin):
@@ -219,3 +220,26 @@ def test_a_piece_without_text_has_a_reason_to_be(texts, task, begin):
     assert all(
         isinstance(piece, Piece) and (piece.text or piece.token or piece.judged or piece.completion) for piece in pieces
     )
+
+
+# --- what much of everything costs ---
+
+
+def test_thousands_of_texts_with_a_hundred_thousand_banned_and_forced_ids_are_begun_at_once(texts, requests, tokenizer):
+    ids = tuple(number % tokenizer.vocab_size for number in range(100_000))
+    begun = time.process_time()
+    many = requests.task(SamplingConfig(banned_ids=ids, forced_ids=ids), StopConfig())
+    for sample in range(2048):
+        texts.begin(many, requests.request(many, [1], sample))
+    assert time.process_time() - begun < 2
+    assert texts.scheduler.waiting == 2048
+
+
+def test_hundreds_of_thousands_of_banned_ids_make_no_step_slow(texts, begin, task, tokenizer):
+    """They were gone through when the task was made."""
+    everything_but_5 = tuple(id for id in range(tokenizer.vocab_size) if id != 5) * 1000
+    ticket = begin(task(tokens=100, sampling=SamplingConfig(temperature=0, banned_ids=everything_but_5)))
+    begun = time.process_time()
+    news = of(ticket, all_news(texts))
+    assert (time.process_time() - begun) / 100 < 0.005  # going through them takes longer
+    assert news[-1].completion.ids == (5,) * 100

@@ -144,7 +144,7 @@ def listening(process):
     said = ""
     for line in process.stderr:
         said += line
-        if line == "gpt2: ready\n":
+        if line.startswith("gpt2: ready"):
             threading.Thread(target=process.stderr.read, daemon=True).start()  # so that its pipe never fills
             return re.search(r"serving .* at (http://\S+?)/?\s", said)[1]
     pytest.fail(said)

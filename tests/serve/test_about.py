@@ -28,7 +28,7 @@ def test_a_model_is_listed_with_its_window_and_size(api):
 def test_a_model_that_is_not_served_is_404_with_those_that_are(api, refuse):
     error = api.get("/v1/models/other").json()["error"]
     assert (error["code"], error["param"]) == ("model_not_found", "model")
-    assert NAME in error["message"]
+    assert error["message"] == f"no model 'other' is served here; there is {NAME}"
     assert refuse(model="other") == (404, error)
 
 
@@ -41,7 +41,30 @@ def test_a_server_tells_its_version_and_limits(api):
     info = api.get("/info").json()
     assert api.get("/version").json() == {"version": gpt2kit.__version__}
     assert (info["version"], info["default_model"], info["chat_template"]) == (gpt2kit.__version__, NAME, "plain")
+    assert (info["engine"], info["device"]) == ("reference", "cpu")
     assert info["limits"] == {
         **{"max_body": 1_000_000, "max_prompts": 128, "max_n": 16, "max_tokens": 16_384},
         **{"deadline": 600.0, "slots": 8, "queue": 64},
     }
+
+
+def test_what_auto_means_is_told_once_a_model_is_read(serve, golden):
+    torch = pytest.importorskip("torch")
+    server = serve(golden / "hf-safetensors").until_ready()
+    info = server.ask("GET", "/info")[2]
+    assert (info["engine"], info["device"] == "cpu") == ("torch", not torch.accelerator.is_available())
+
+
+def test_several_models_are_named_to_whoever_asks_for_another(serve, golden, counting):
+    server = serve(golden / "hf-safetensors", golden / "hf-v5", engine=counting()).until_ready()
+    error = server.complete(model="other")[2]["error"]
+    assert error["message"] == "no model 'other' is served here; there are hf-safetensors, hf-v5"
+
+
+def test_the_defaults_in_openapi_json_change_nothing_where_they_are_sent(api, complete):
+    fields = api.get("/openapi.json").json()["components"]["schemas"]["CompletionRequest"]["properties"]
+    assert list(fields)[:2] == ["model", "prompt"]
+    defaults = {name: told["default"] for name, told in fields.items() if "default" in told}
+    assert (defaults["temperature"], defaults["max_tokens"], defaults["overflow"]) == (1, 16, "slide")
+    plain, spelt_out = complete(seed=5), complete(seed=5, **defaults)
+    assert (plain["choices"], plain["usage"]) == (spelt_out["choices"], spelt_out["usage"])

@@ -1,5 +1,7 @@
+import contextlib
 import json
 import logging
+import threading
 import time
 from dataclasses import replace
 
@@ -39,7 +41,8 @@ JSON = {"Content-Type": "application/json"}
         ({"max_tokens": "5"}, "max_tokens", 'max_tokens must be a whole number, found "5"'),
         ({"max_tokens": 1.5}, "max_tokens", "max_tokens must be a whole number, found 1.5"),
         ({"max_tokens": -1}, "max_tokens", "max_tokens must be 0 or more, found -1"),
-        ({"max_tokens": 10**30}, "max_tokens", f"{10**30:,} new tokens were asked for; this server allows 16,384"),
+        ({"max_tokens": 10**6}, "max_tokens", "1,000,000 new tokens were asked for; this server allows 16,384"),
+        ({"max_tokens": 10**30}, "max_tokens", f"max_tokens must be below {2**31:,}, found {10**30}"),
         ({"temperature": float("nan")}, "temperature", "temperature must be a finite number, found NaN"),
         ({"temperature": float("inf")}, "temperature", "temperature must be a finite number, found Infinity"),
         ({"temperature": -1}, "temperature", "temperature must be 0 or more, found -1"),
@@ -223,6 +226,19 @@ def test_what_is_written_by_default_keeps_to_the_limits_of_the_server(golden, cl
             assert client.post(path, json=body).json()["usage"]["completion_tokens"] == 3
         assert client.post("/generate", json={"text": "A"}).status_code == 200
         assert client.post(PATH, json={"max_tokens": 4}).json()["error"]["param"] == "max_tokens"
+
+
+def test_a_full_queue_is_told_before_a_prompt_is_read(serve, counting):
+    """Else whoever sends long prompts to a busy server keeps it busier still."""
+    gate = threading.Event()
+    server = serve(config=ServingConfig(slots=1, queue=0), engine=counting(gate=gate)).until_ready()
+    with contextlib.closing(server.begin()) as writing:
+        server.until(lambda: server.app.state.worker.jobs == 1)
+        busy = server.complete(prompt="A" * 10_000)
+        gate.set()
+        assert writing.getresponse().status == 200
+    assert (busy[0], busy[2]["error"]["code"]) == (429, "queue_full")
+    assert server.complete(prompt="A" * 10_000)[2]["error"]["code"] == "context_length_exceeded"
 
 
 # --- faults of ours ---

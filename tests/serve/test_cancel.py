@@ -32,14 +32,14 @@ def slow_server(serve, counting):
 
 
 def idle(server):
-    return server.metric("requests_running") == server.metric("requests_waiting") == 0 == server.app.state.worker.jobs
+    return server.metric("texts_running") == server.metric("texts_waiting") == 0 == server.app.state.worker.jobs
 
 
 @pytest.mark.parametrize("leave", [hang_up, reset])
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_reader_who_leaves_is_written_for_no_more(slow_server, leave, streamed):
     connection = slow_server.begin(stream=streamed, n=2, **ENDLESS)
-    slow_server.until(lambda: slow_server.metric("requests_running") == 2)
+    slow_server.until(lambda: slow_server.metric("texts_running") == 2)
     leave(connection)
     slow_server.until(lambda: idle(slow_server), seconds=1)
     assert slow_server.metric("client_disconnects_total") == 1
@@ -50,12 +50,12 @@ def test_a_reader_who_leaves_is_written_for_no_more(slow_server, leave, streamed
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_reader_who_leaves_the_queue_is_not_waited_for(slow_server, leave, streamed):
     with contextlib.closing(slow_server.begin(n=2, **ENDLESS)):
-        slow_server.until(lambda: slow_server.metric("requests_running") == 2)
+        slow_server.until(lambda: slow_server.metric("texts_running") == 2)
         queued = slow_server.begin(stream=streamed, n=3, **ENDLESS)
-        slow_server.until(lambda: slow_server.metric("requests_waiting") == 3)
+        slow_server.until(lambda: slow_server.metric("texts_waiting") == 3)
         leave(queued)
-        slow_server.until(lambda: slow_server.metric("requests_waiting") == 0, seconds=1)
-        assert slow_server.metric("requests_running") == 2
+        slow_server.until(lambda: slow_server.metric("texts_waiting") == 0, seconds=1)
+        assert slow_server.metric("texts_running") == 2
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -71,7 +71,7 @@ def test_a_reader_who_leaves_while_his_model_is_read_is_forgotten(serve, countin
     models = golden / "hf-safetensors", golden / "hf-v5"
     server = serve(*models, engine=open_second_slowly).until_ready()
     connection = server.begin(model="hf-v5", stream=streamed, **ENDLESS)
-    server.until(lambda: server.metric("requests_waiting") == 1)
+    server.until(lambda: server.metric("texts_waiting") == 1)
     connection.close()
     server.until(lambda: idle(server), seconds=1)
     gate.set()
@@ -107,7 +107,7 @@ def test_a_job_over_the_deadline_is_written_no_more(serve, counting):
 def test_a_job_over_the_deadline_is_written_no_more_also_where_nobody_reads(serve, counting):
     server = serve(config=ServingConfig(deadline=0.5), engine=counting(), small_buffers=True).until_ready()
     with server.neglect(logprobs=20, **ENDLESS):
-        server.until(lambda: server.metric("requests_running") == 1)
+        server.until(lambda: server.metric("texts_running") == 1)
         server.until(lambda: idle(server), seconds=1.5)
 
 
@@ -116,7 +116,7 @@ def test_a_reader_who_takes_nothing_holds_up_nobody(serve, counting):
     config = ServingConfig(slots=2)
     server = serve(config=config, engine=counting(seconds=0.002), small_buffers=True).until_ready()
     with server.neglect(logprobs=20, max_tokens=300, ignore_eos=True):
-        server.until(lambda: server.metric("requests_running") == 1)
+        server.until(lambda: server.metric("texts_running") == 1)
         begun = time.monotonic()
         for _ in range(5):
             assert server.complete(max_tokens=10)[0] == 200

@@ -252,7 +252,14 @@ def test_the_best_of_several_texts_have_the_likeliest_tokens_on_average(complete
 
 @pytest.mark.parametrize(
     "fields",
-    [{"best_of": 2, "n": 3}, {"best_of": 2, "stream": True}, {"max_tokens": 0}, {"min_tokens": 20}, {"n": 17}],
+    [
+        {"best_of": 2, "n": 3},
+        {"best_of": 2, "stream": True},
+        {"max_tokens": 0},
+        {"min_tokens": 20},
+        {"n": 17},
+        {"best_of": 17},
+    ],
 )
 def test_what_contradicts_itself_is_refused(refuse, fields):
     status, error = refuse(**fields)

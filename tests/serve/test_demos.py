@@ -115,9 +115,13 @@ def test_a_long_seed_is_cut_for_the_model_not_for_the_reader(send):
     assert written(send(seed="A" * 300).text)[0] == "A" * 300
 
 
-@pytest.mark.parametrize("body", [b"\xff=%ff&seed", b"&" * 100_000, b"a&" * 5000, b"seed=%", b"{}"])
-def test_a_strange_form_is_answered(api, body):
-    assert api.post("/", content=body, headers=FORM).status_code == 200
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [*((body, 200) for body in (b"\xff=%ff&seed", b"seed=%", b"{}")), (b"&" * 100_000, 400), (b"a&" * 5000, 400)],
+)
+def test_a_strange_form_is_answered_with_a_form(api, body, status):
+    response = api.post("/", content=body, headers=FORM)
+    assert (response.status_code, 'name="seed"' in response.text) == (status, True)
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded; charset=utf-8"])
@@ -133,6 +137,17 @@ def test_where_keys_are_needed_the_form_has_a_field_for_one(golden, client_of, k
     assert "<label hidden>Key" not in response.text
     assert ("This server needs a key." in response.text) == (status == 401)
     assert "right" not in response.text
+
+
+@pytest.mark.parametrize(("key", "status"), [("right", 200), ("wrong", 401)])
+@pytest.mark.parametrize("header", ["Authorization: Bearer {}", "X-Api-Key: {}"])
+def test_programs_send_the_key_of_the_form_as_everywhere_else(golden, client_of, header, key, status):
+    name, value = header.format(key).split(": ")
+    with client_of(golden / "hf-safetensors", keys=["right"]) as client:
+        response = client.post("/", content="seed=A", headers=FORM | {name: value})
+        figures = client.get("/metrics", headers={"X-Api-Key": "right"}).text
+    assert response.status_code == status
+    assert ('gpt2kit_requests_rejected_total{status="401"} 1.0' in figures) == (status == 401)
 
 
 def test_who_sent_the_form_reads_what_went_wrong_on_a_page_and_keeps_the_seed(golden, client_of):

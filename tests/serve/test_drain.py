@@ -31,7 +31,7 @@ def writing(serve, counting):
             streamed, waiting = (server.begin(stream=stream, **fields) for stream in (True, False))
             stack.callback(streamed.close)
             stack.callback(waiting.close)
-            server.until(lambda: server.metric("requests_running") == 2)
+            server.until(lambda: server.metric("texts_running") == 2)
             return server, streamed, waiting
 
         yield start
@@ -119,7 +119,7 @@ def test_a_step_that_does_not_end_cannot_hold_a_second_signal(serve, counting):
     gate = threading.Event()
     server = serve(engine=counting(gate=gate)).until_ready()
     with contextlib.closing(server.begin()):
-        server.until(lambda: server.metric("requests_running") == 1)
+        server.until(lambda: server.metric("texts_running") == 1)
         server.terminate()
         server.terminate()
         assert server.until_ended() < 3
@@ -131,7 +131,7 @@ def test_a_reader_who_takes_nothing_is_waited_for_a_few_seconds(serve, counting)
     config = ServingConfig(grace=0.5)
     server = serve(config=config, engine=counting(), small_buffers=True).until_ready()
     with server.neglect(logprobs=20, **ENDLESS):
-        server.until(lambda: server.metric("requests_running") == 1)
+        server.until(lambda: server.metric("texts_running") == 1)
         server.terminate()
         assert 5 < server.until_ended() < 0.5 + 5 + 1
 

@@ -25,8 +25,8 @@ def test_a_server_that_nobody_has_asked_has_every_figure(server):
     assert {
         name: value for name, value in figures(server).items() if "_bucket" not in name and "_created" not in name
     } == {
-        "gpt2kit_requests_running": 0,
-        "gpt2kit_requests_waiting": 0,
+        "gpt2kit_texts_running": 0,
+        "gpt2kit_texts_waiting": 0,
         "gpt2kit_models_loaded": 1,
         "gpt2kit_prompt_tokens_total": 0,
         "gpt2kit_generation_tokens_total": 0,
@@ -71,11 +71,24 @@ def test_times_are_measured(serve, counting):
 def test_a_reader_who_leaves_is_counted_once(serve, counting):
     server = serve(config=ServingConfig(slots=1), engine=counting(seconds=0.01)).until_ready()
     with contextlib.closing(server.begin(n=4, max_tokens=1000, ignore_eos=True)):
-        server.until(lambda: server.metric("requests_waiting") == 3)
-        assert server.metric("requests_running") == 1
+        server.until(lambda: server.metric("texts_waiting") == 3)
+        assert server.metric("texts_running") == 1
     server.until(lambda: server.metric("client_disconnects_total") == 1)
     server.complete(max_tokens=2)
     assert server.metric("client_disconnects_total") == 1
+
+
+def test_who_is_not_let_in_is_counted(serve, counting):
+    server = serve(engine=counting(), keys=["right"])
+    key = {"X-Api-Key": "right"}
+    server.until(lambda: server.ask("GET", "/readyz")[0] == 200)
+    for headers in ({}, {"X-Api-Key": "wrong"}, {"Host": "evil.example"}, key):
+        server.ask("POST", "/v1/completions", {"prompt": 5}, headers)  # is 400 with the key
+    lines = server.ask("GET", "/metrics", headers=key)[2].splitlines()
+    assert {line for line in lines if line.startswith("gpt2kit_requests_rejected_total")} == {
+        'gpt2kit_requests_rejected_total{status="401"} 2.0',
+        'gpt2kit_requests_rejected_total{status="403"} 1.0',
+    }
 
 
 def test_no_label_tells_one_request_from_another(server):

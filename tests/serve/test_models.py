@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gpt2kit.errors import ConfigError, ModelNotFound
+from gpt2kit.errors import ConfigError, ModelNotFound, OutOfMemory
+from gpt2kit.runs import Run
 from gpt2kit.serve import create_app
 from gpt2kit.serve.memory import memory_for_models
 from gpt2kit.serve.models import Models
@@ -79,9 +80,9 @@ def test_a_model_in_demand_cannot_keep_another_out_for_ever(serve, three, room, 
     with contextlib.ExitStack() as stack:
         ask = lambda **asked: stack.enter_context(contextlib.closing(server.begin(ignore_eos=True, **asked)))  # noqa: E731
         jobs = [ask(model="one", max_tokens=200)]
-        server.until(lambda: server.metric("requests_running") == 1)
+        server.until(lambda: server.metric("texts_running") == 1)
         jobs.append(ask(model="two", max_tokens=2))
-        server.until(lambda: server.metric("requests_waiting") == 1)
+        server.until(lambda: server.metric("texts_waiting") == 1)
         jobs.append(ask(model="one", max_tokens=2))
         assert [job.getresponse().status for job in jobs] == [200] * 3
     assert opened == ["one", "two", "one"]
@@ -103,9 +104,9 @@ def test_a_model_that_nobody_waits_for_any_more_is_not_read(serve, three, room, 
     engine = noting(opened, counting(seconds=0.002))
     server = serve(*three, engine=engine, memory_bytes=room(1)).until_ready()
     with contextlib.closing(server.begin(max_tokens=200, ignore_eos=True)) as writing:
-        server.until(lambda: server.metric("requests_running") == 1)
+        server.until(lambda: server.metric("texts_running") == 1)
         impatient = server.begin(model="two")
-        server.until(lambda: server.metric("requests_waiting") == 1)
+        server.until(lambda: server.metric("texts_waiting") == 1)
         impatient.close()
         assert writing.getresponse().status == 200
     assert server.complete()[0] == 200
@@ -139,11 +140,113 @@ def test_a_later_model_that_is_damaged_fails_alone(serve, three, counting):
     server = serve(*three, engine=open_reading_all).until_ready()
     weights.write_bytes(weights.read_bytes()[:-1000])  # between the start and the first question
     status, headers, answer = server.complete(model="two")
-    assert (status, headers["retry-after"]) == (503, "1")
+    assert (status, headers["x-should-retry"], "retry-after" in headers) == (503, "false", False)
     assert "'two' could not be loaded" in answer["error"]["message"]
     assert str(three[1]) not in answer["error"]["message"], "callers need not know where the files lie"
     assert server.complete(model="three")[0] == 200
     assert server.ask("GET", "/health")[0] == 200
+
+
+@pytest.fixture
+def run(golden, tmp_path):
+    """A run of which a trainer has saved step 1; `run.save(step)` goes on, and keeps the newest only."""
+    run = Run(shutil.copytree(golden / "hf-v5", tmp_path / "story"))
+    (run.directory / "model.safetensors").unlink()
+
+    def save(step):
+        with run.saving(step, {}, best=False, keep=1) as place:
+            shutil.copy(golden / "hf-v5" / "model.safetensors", place)
+
+    run.save = save
+    save(1)
+    return run
+
+
+def reading(steps, engine):
+    """The same engines, which read all weights first as real ones do; the steps that they read are noted."""
+
+    def open_engine(checkpoint, slots):
+        for tensor in checkpoint.tensors.values():
+            tensor.read_float32()
+        steps.append(checkpoint.step)
+        return engine(checkpoint, slots)
+
+    return open_engine
+
+
+def test_of_a_run_that_is_still_trained_the_newest_step_is_read_where_the_one_that_was_open_is_gone(
+    serve, three, run, room, counting
+):
+    steps = []
+    server = serve(three[0], run.directory, engine=reading(steps, counting()), memory_bytes=room(1)).until_ready()
+    fingerprints = []
+    for step in (2, 3):
+        run.save(step)
+        assert server.complete(model="story")[0] == 200
+        fingerprints.append(server.complete(model="story")[2]["system_fingerprint"])
+        assert server.complete()[0] == 200  # the other makes it leave
+    assert steps == [None, 2, None, 3, None]
+    assert len(set(fingerprints)) == 2
+
+
+def test_a_run_that_is_served_first_may_be_replaced_before_it_is_read(serve, run, counting):
+    steps = []
+    app = create_app(run.directory, engine=reading(steps, counting()))
+    run.save(2)
+    assert serve(app=app).until_ready().complete()[0] == 200
+    assert steps == [2]
+
+
+def test_a_run_that_has_become_another_model_is_not_served(serve, three, run, counting):
+    server = serve(three[0], run.directory, engine=reading([], counting())).until_ready()
+    settings = run.directory / "config.json"
+    settings.write_text(settings.read_text("utf-8").replace('"n_head": 4', '"n_head": 2'), "utf-8")
+    run.save(2)
+    status, headers, answer = server.complete(model="story")
+    assert (status, headers["x-should-retry"], answer["error"]["code"]) == (503, "false", "model_not_loaded")
+
+
+def test_where_a_model_does_not_fit_after_all_those_that_are_idle_leave_and_it_is_read_once_more(
+    serve, three, counting
+):
+    opened, here = [], []
+
+    def open_engine(checkpoint, slots):
+        opened.append(Path(checkpoint.origin).name)
+        if len(here) == 2:
+            raise OutOfMemory("there is room for two")
+        engine = counting()(checkpoint, slots)
+        here.append(engine)
+        engine.close = lambda: here.remove(engine)
+        return engine
+
+    server = serve(*three, engine=open_engine).until_ready()
+    assert [server.complete(model=name)[0] for name in ("two", "three")] == [200, 200]
+    assert opened == ["one", "two", "three", "three"]
+    assert loaded(server) == ["three"]
+
+
+def test_a_model_that_does_not_fit_even_alone_is_refused_for_now(serve, three, counting):
+    def open_engine(checkpoint, slots):
+        if "two" in checkpoint.origin:
+            raise OutOfMemory("never")
+        return counting()(checkpoint, slots)
+
+    server = serve(*three, engine=open_engine).until_ready()
+    status, headers, answer = server.complete(model="two")
+    assert (status, headers["x-should-retry"], answer["error"]["code"]) == (503, "true", "model_not_loaded")
+    assert server.complete()[0] == 200
+
+
+def test_an_engine_that_cannot_be_closed_stops_nobody(serve, three, room, counting, caplog):
+    def open_engine(checkpoint, slots):
+        engine = counting()(checkpoint, slots)
+        engine.close = lambda: 1 / 0
+        return engine
+
+    server = serve(*three, engine=open_engine, memory_bytes=room(1)).until_ready()
+    assert [server.complete(model=name)[0] for name in ("two", "one")] == [200, 200]
+    assert "one could not be closed" in caplog.text
 
 
 def test_a_model_larger_than_the_budget_is_refused_at_the_start(three, room):

@@ -39,9 +39,9 @@ def test_who_waits_hears_how_many_come_before_him(serve, counting):
     server = serve(config=ServingConfig(slots=1), engine=counting(seconds=0.01)).until_ready()
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(server.begin(**ENDLESS)))
-        server.until(lambda: server.metric("requests_running") == 1)
+        server.until(lambda: server.metric("texts_running") == 1)
         stack.enter_context(contextlib.closing(server.begin(n=2, **ENDLESS)))
-        server.until(lambda: server.metric("requests_waiting") == 2)
+        server.until(lambda: server.metric("texts_waiting") == 2)
         last = stack.enter_context(contextlib.closing(server.begin(stream=True)))
         # Requests take turns: of the two texts before it, one comes first.
         assert last.getresponse().readline() == b": queued 1\n"
@@ -62,9 +62,9 @@ def test_many_texts_of_one_request_starve_no_other(serve, counting):
     server = serve(config=config, engine=counting(seconds=0.002)).until_ready()
     greedy = {"prompt": ["a"] * 100, "max_tokens": 50, "ignore_eos": True}
     with contextlib.closing(server.begin(**greedy)):
-        server.until(lambda: server.metric("requests_waiting") > 90)
+        server.until(lambda: server.metric("texts_waiting") > 90)
         assert server.complete(max_tokens=5)[0] == 200
-        assert server.metric("requests_waiting") > 80
+        assert server.metric("texts_waiting") > 80
 
 
 def test_more_texts_than_slots_are_written_in_turn(serve, counting):

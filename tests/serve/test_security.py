@@ -81,8 +81,8 @@ async def echo(scope, receive, send):
     await send({"type": "http.response.body", "body": b"in"})
 
 
-def gate(keys=(), app=echo, **settings):
-    return Gate(app, ServingConfig(**settings), Keys(keys))
+def gate(keys=(), app=echo, count=lambda status: None, **settings):
+    return Gate(app, ServingConfig(**settings), Keys(keys), count)
 
 
 # --- Host ---
@@ -312,6 +312,23 @@ def test_a_plain_number_of_the_caller_is_kept(given_id, kept):
     assert (ask(gate(), x_request_id=given_id).headers["x-request-id"] == given_id) == kept
 
 
+def test_the_app_knows_the_number_of_an_answer_for_its_log():
+    async def tell(scope, receive, send):
+        await PlainTextResponse(scope["state"]["request_id"])(scope, receive, send)
+
+    for given_id in ("", "mine"):
+        answer = ask(gate(app=tell), x_request_id=given_id)
+        assert answer.headers["x-request-id"] == answer.body.decode()
+
+
+def test_refusals_are_counted_and_nothing_else():
+    statuses = []
+    app = gate([KEY], count=statuses.append)
+    for asked in ({}, {"path": "/info"}, {"path": "/info", "x_api_key": KEY}, {"host": "evil.example"}):
+        ask(app, **asked)
+    assert statuses == [401, 403]
+
+
 def test_a_stream_passes_piece_by_piece():
     async def pieces(_request):
         async def write():
@@ -359,7 +376,8 @@ def test_this_machine_alone_needs_no_key(host):
 )
 def test_other_machines_need_a_key_or_two_words(host):
     with pytest.raises(
-        ConfigError, match=r"it has no key: give it one with --api-key, or let everyone in with --without-key$"
+        ConfigError,
+        match=r"no key: give it one with --api-key-file or --api-key, or let everyone in with --without-key$",
     ):
         require_safe_address(ServingConfig(host=host), Keys())
     require_safe_address(ServingConfig(host=host), Keys((KEY,)))

@@ -11,7 +11,6 @@ import pytest
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.errors import FormatError, OutOfMemory, RequestError
-from gpt2kit.generate.texts import Task
 from gpt2kit.serve.errors import Unavailable
 from gpt2kit.serve.job import Job, Order
 from gpt2kit.serve.models import Models
@@ -49,8 +48,8 @@ def order(models):
     def make(texts=1, tokens=5, name=None):
         model = models.find(name)
         greedy = SamplingConfig(temperature=0)
-        task = model.requests.task(Task(sampling=greedy, stop=StopConfig(max_new_tokens=tokens, ignore_end=True)))
-        return Order(model, task, tuple(model.requests.request(task, [40], sample) for sample in range(texts)))
+        task = model.requests.task(greedy, StopConfig(max_new_tokens=tokens, ignore_end=True))
+        return Order(model, task, texts, tuple(model.requests.request(task, [40], sample) for sample in range(texts)))
 
     return make
 
@@ -119,6 +118,28 @@ def test_a_fault_of_the_engine_answers_all_who_wait_and_all_who_come(work, count
     assert "a bit flipped" in caplog.text
 
 
+def test_an_engine_that_cannot_even_be_closed_after_its_fault_leaves_nobody_waiting(work, counting, order, caplog):
+    def close():
+        raise OSError("stuck")
+
+    def open_engine(checkpoint, slots):
+        engine = counting(fault=ZeroDivisionError("a bit flipped"), at=20)(checkpoint, slots)
+        engine.close = close
+        return engine
+
+    async def ask():
+        worker = work(open_engine, slots=1)
+        waiting = [worker.submit(order(tokens=FOR_EVER, name=name)) for name in (None, None, "hf-v5")]
+        errors = await asyncio.wait_for(asyncio.gather(*map(outcome, waiting)), 10)
+        assert [error.code for error in errors] == ["engine_dead"] * 3
+        assert (worker.state, worker.jobs, str(worker.fault)) == ("dead", 0, "a bit flipped")
+        with pytest.raises(Unavailable, match="must be started again"):
+            worker.submit(order())
+
+    asyncio.run(ask())
+    until(lambda: caplog.text.count("OSError: stuck") == 2)  # each of the two models
+
+
 def test_orders_that_come_while_the_engine_fails_are_all_answered(work, counting, order):
     """Whatever the moment: before the fault, in the middle of it, or after."""
 
@@ -157,9 +178,9 @@ def test_a_job_of_which_one_text_cannot_be_written_is_given_up(work, counting, o
         fine = order(tokens=FOR_EVER)
         everything = SamplingConfig(temperature=0, banned_ids=tuple(range(320)))
         stop = StopConfig(max_new_tokens=5)
-        task = models.default.requests.task(Task(sampling=everything, stop=stop))
+        task = models.default.requests.task(everything, stop)
         hopeless = models.default.requests.request(task, [40])
-        error = await outcome(worker.submit(Order(models.default, task, (*fine.requests, hopeless))))
+        error = await outcome(worker.submit(Order(models.default, task, 2, (*fine.requests, hopeless))))
         assert isinstance(error, RequestError)
         until(lambda: worker.running == worker.jobs == 0)
 
@@ -185,7 +206,8 @@ def test_a_fault_of_ours_while_a_later_model_is_read_ends_nothing_else(work, cou
     async def ask():
         worker = work(open_the_first_only)
         jobs = [worker.submit(order(name="hf-v5")), worker.submit(order(name="hf-v5"))]
-        assert {type(error) for error in await asyncio.gather(*map(outcome, jobs))} == {Unavailable}
+        errors = await asyncio.gather(*map(outcome, jobs))
+        assert {(error.status, error.headers["x-should-retry"]) for error in errors} == {(503, "false")}
         assert await ids_of(worker.submit(order(tokens=1))) == [[41]]
         assert worker.jobs == 0
 

@@ -37,8 +37,8 @@ class Serve:
     api_key_file: Path | None = None
     """A file with a key a line."""
     memory: Annotated[str | None, arg(metavar="SIZE")] = None
-    """What the weights of all loaded models may take, such as 6GB; who was idle longest makes room for others. Most of
-    what is free, if nothing is said."""
+    """What the weights of all loaded models may take, such as 6GB; who was idle longest makes room for others.
+    Most of the main memory that is free, if nothing is said; on a GPU, name what that has."""
     engine: EngineName = "auto"
     """auto: torch where it is installed, else the slow numpy reference."""
     device: DeviceName = "auto"

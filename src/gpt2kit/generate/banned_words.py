@@ -24,18 +24,25 @@ class BannedWords:
         """`words` are plain text, none empty; upper and lower case differ."""
         spoken = {id: text for id in range(tokenizer.vocab_size) if (text := _bytes_of(tokenizer, id))}
         spoken.pop(tokenizer.end_id, None)
+        in_order = sorted(spoken, key=spoken.__getitem__)
+        texts = [spoken[id] for id in in_order]
+        longest = max(map(len, texts), default=0)
         wanted = [word.encode() for word in dict.fromkeys(words)]
-        by_bytes = sorted(spoken, key=spoken.__getitem__)
-        completing: defaultdict[bytes, list[np.ndarray]] = defaultdict(list)
+        completing: defaultdict[bytes, set[tuple[int, int]]] = defaultdict(set)
         for word in wanted:
-            for cut in range(1, len(word)):
-                completing[word[:cut]].append(_beginning_with(word[cut:], by_bytes, spoken))
-        self._bytes_by_id = spoken
-        self._end_id = tokenizer.end_id
-        self._longest_beginning = max(map(len, wanted), default=1) - 1
-        holds_one = re.compile(b"|".join(map(re.escape, wanted)) or b"(?!)").search  # without words: in no text
+            for cut in range(max(1, len(word) - longest), len(word)):
+                rest = word[cut:]
+                # No text that begins with the rest comes later in order than the rest with the highest bytes behind it.
+                first, end = bisect_left(texts, rest), bisect_right(texts, rest + b"\xff" * longest)
+                if first < end:
+                    completing[word[:cut]].add((first, end))
+        short = [re.escape(word) for word in wanted if len(word) <= longest]
+        holds_one = re.compile(b"|".join(short) or b"(?!)").search  # without words: in no text
+        self._end_id, self._bytes_by_id = tokenizer.end_id, spoken
+        self._in_order = np.array(in_order, np.int64)
         self._holding = np.array([id for id, text in spoken.items() if holds_one(text)], np.int64)
-        self._completing = {beginning: np.concatenate(ids) for beginning, ids in completing.items()}
+        self._completing = dict(completing)  # a word's beginning: where in `_in_order` those lie that bring the rest
+        self._lengths = sorted(set(map(len, completing)))  # of the beginnings
 
     def __call__(self, ids: Sequence[int]) -> np.ndarray:
         """Ids that may not come after `ids`, the whole sequence so far: with them the text would hold one more word.
@@ -43,17 +50,18 @@ class BannedWords:
         int64, in no order; an id may occur twice. A word that `ids` hold already is no matter.
         """
         tail = self._tail(ids)
-        endings = (tail[-length:] for length in range(1, len(tail) + 1))
-        return np.concatenate([self._holding, *(self._completing[end] for end in endings if end in self._completing)])
+        endings = (tail[-length:] for length in self._lengths if length <= len(tail))
+        places = set().union(*(self._completing[ending] for ending in endings if ending in self._completing))
+        return np.concatenate([self._holding, *(self._in_order[first:end] for first, end in places)])
 
     def _tail(self, ids: Sequence[int]) -> bytes:
-        """The last bytes of the text, as many as a word may have begun with."""
-        tail = b""
+        """The last bytes of the text, no fewer than the longest beginning of a word has, if there are so many."""
+        longest, tail = max(self._lengths, default=0), b""
         for id in reversed(ids):
-            if id == self._end_id or len(tail) >= self._longest_beginning:
+            if id == self._end_id or len(tail) >= longest:
                 break
             tail = self._bytes_by_id.get(id, b"") + tail
-        return tail[-self._longest_beginning :]
+        return tail
 
 
 def _bytes_of(tokenizer: Tokenizer, id: int) -> bytes:
@@ -61,14 +69,3 @@ def _bytes_of(tokenizer: Tokenizer, id: int) -> bytes:
         return tokenizer.bytes_of(id)
     except RequestError:  # padded vocabularies have ids without text
         return b""
-
-
-def _beginning_with(rest: bytes, by_bytes: Sequence[int], spoken: dict[int, bytes]) -> np.ndarray:
-    """The ids whose bytes begin with `rest`; `by_bytes` are all ids in order of their bytes."""
-
-    def beginning(id: int) -> bytes:
-        return spoken[id][: len(rest)]
-
-    return np.array(
-        by_bytes[bisect_left(by_bytes, rest, key=beginning) : bisect_right(by_bytes, rest, key=beginning)], np.int64
-    )

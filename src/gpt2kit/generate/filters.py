@@ -76,8 +76,14 @@ def ids_completing_ngram(ids: Sequence[int], n: int) -> list[int]:
     """Ids that would complete an n-gram which `ids` already hold."""
     if len(ids) < n:
         return []
-    prefix = tuple(ids[len(ids) - n + 1 :])
-    return [ids[at + n - 1] for at in range(len(ids) - n + 1) if tuple(ids[at : at + n - 1]) == prefix]
+    ids_S = np.asarray(ids, np.int64)
+    starts = np.arange(len(ids) - n + 1)
+    for place in reversed(range(n - 1)):  # its last id first: few places agree in that
+        starts = starts[ids_S[starts + place] == ids_S[len(ids) - n + 1 + place]]
+        if not starts.size:
+            break
+    completing: list[int] = ids_S[starts + n - 1].tolist()
+    return completing
 
 
 def _likeliest_first(logits_C: np.ndarray, p: float) -> tuple[np.ndarray, np.ndarray]:

@@ -171,8 +171,7 @@ class Generator:
         self.close()
 
     def _task(self, sampling: SamplingConfig | None, stop: StopConfig | None, logprobs: int = 0) -> Task:
-        task = Task(sampling=sampling or SamplingConfig(), stop=stop or StopConfig(), logprobs=logprobs)
-        return self._requests.task(task)
+        return self._requests.task(sampling or SamplingConfig(), stop or StopConfig(), logprobs=logprobs)
 
     def _ids(self, text: str | None) -> list[int]:
         return self.tokenizer.encode(text or "")

@@ -11,9 +11,9 @@ copied has no logits.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Literal
 
 import numpy as np
@@ -113,26 +113,34 @@ class _Sequence:
         return self.request.judge is not None and len(self.ids) == len(self.request.ids)
 
 
-def check(request: Request, config: ModelConfig) -> None:
-    """Raise PromptTooLong where the prompt does not fit and may not be cut, RequestError for wrong ids."""
-    stop, sampling = request.stop, request.sampling
-    named = (*request.ids, *sampling.logit_bias, *sampling.banned_ids, *sampling.forced_ids, *stop.stop_ids)
-    if not request.ids:
+def check_settings(sampling: SamplingConfig, stop: StopConfig, config: ModelConfig) -> None:
+    """Raise RequestError where they name ids that the model has not."""
+    _require_ids(chain(sampling.logit_bias, sampling.banned_ids, sampling.forced_ids, stop.stop_ids), config)
+
+
+def check_prompt(ids: Sequence[int], stop: StopConfig, judge: int | None, config: ModelConfig) -> None:
+    """Raise PromptTooLong where the prompt does not fit and may not be cut, RequestError for wrong ids or none."""
+    if not ids:
         raise RequestError("a prompt holds one token or more, found none")
-    if wrong := [id for id in named if not 0 <= id < config.vocab_size]:
-        raise RequestError(f"there is no token id {wrong[0]}; this model's ids are 0 to {config.vocab_size - 1}")
-    if stop.overflow == "error" and len(request.ids) + stop.max_new_tokens > config.window:
+    _require_ids(ids, config)
+    if stop.overflow == "error" and len(ids) + stop.max_new_tokens > config.window:
         raise PromptTooLong(
-            f"{len(request.ids)} prompt tokens and {stop.max_new_tokens} new ones exceed the window of "
+            f"{len(ids)} prompt tokens and {stop.max_new_tokens} new ones exceed the window of "
             f"{config.window}; shorten either, or let the window slide (overflow slide)"
         )
-    if stop.overflow == "stop" and len(request.ids) > config.window:
-        raise PromptTooLong(f"the prompt has {len(request.ids)} tokens; the window holds {config.window}")
-    if request.judge is not None and len(request.ids) > config.window:
+    if stop.overflow == "stop" and len(ids) > config.window:
+        raise PromptTooLong(f"the prompt has {len(ids)} tokens; the window holds {config.window}")
+    if judge is not None and len(ids) > config.window:
         raise PromptTooLong(
-            f"the prompt has {len(request.ids)} tokens, which can only be judged where all fit the window of "
+            f"the prompt has {len(ids)} tokens, which can only be judged where all fit the window of "
             f"{config.window}; shorten it, or do not ask for its log-probabilities"
         )
+
+
+def _require_ids(ids: Iterable[int], config: ModelConfig) -> None:
+    for id in ids:
+        if not 0 <= id < config.vocab_size:
+            raise RequestError(f"there is no token id {id}; this model's ids are 0 to {config.vocab_size - 1}")
 
 
 class Scheduler:
@@ -166,8 +174,7 @@ class Scheduler:
         return bool(self._waiting or self._running or self._events)
 
     def submit(self, request: Request, group: Hashable = None) -> Ticket:
-        """Queue a request that `check` has nothing against; groups that wait start in turn."""
-        check(request, self._engine.config)
+        """Queue a request that `check_settings` and `check_prompt` have nothing against; groups start in turn."""
         self._submitted += 1
         ticket = Ticket(self._submitted)
         self._waiting.put(ticket, request, group)

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 
 from gpt2kit.tokenizer.protocol import Tokenizer
 
+LONGEST_WORD = 128  # characters; of a longer one only the end is looked at
 # Where a sentence ends, read from left to right; what the first branch takes is no end, nor is the dot in 3.14.
+# Rows of marks are bounded: without, a thousand dots cost the square of their number.
 SENTENCE_END = re.compile(
     r"""
     \b(?: [A-Z\xc0-\xde] | Mr | Mrs | Ms | Dr | Prof | St | Jr | Sr | Gen | Col | Capt | Lt | Sgt | Rev
         | vs | cf | etc | e\.g | i\.e | a\.m | p\.m ) \.
-    | (?P<end> [.!?\u2026]+ ["')\]}\u2019\u201c\u201d\xbb]* ) (?=\s)
-    | (?P<cjk> [\u3002\uff01\uff1f]+ [\u300d\u300f\u201d\u2019\uff09\u300b]* )  # full stop, ! and ?; quotes, brackets
+    | (?P<end> [.!?\u2026]{1,32} ["')\]}\u2019\u201c\u201d\xbb]{0,32} ) (?=\s)
+    | (?P<cjk>  # full stop, ! and ?; then quotes, brackets
+        [\u3002\uff01\uff1f]{1,32} [\u300d\u300f\u201d\u2019\uff09\u300b]{0,32} )
         (?= [^\u3002\uff01\uff1f\u300d\u300f\u201d\u2019\uff09\u300b] )
     """,
     re.VERBOSE,
@@ -74,7 +77,7 @@ class TextStream:
 
     def _returned(self, text: str) -> str:
         if self._until_sentence:
-            self._word = re.split(r"\s", self._word + text)[-1]
+            self._word = re.split(r"\s", self._word + text)[-1][-LONGEST_WORD:]
         return text
 
     def _sentence_ends(self, text: str) -> list[int]:

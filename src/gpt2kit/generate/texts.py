@@ -7,12 +7,24 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.errors import Gpt2kitError, RequestError, WeightMismatch
 from gpt2kit.generate.banned_words import BannedWords
 from gpt2kit.generate.engine import Engine
-from gpt2kit.generate.scheduler import Bans, Event, Judged, Request, Scheduler, Ticket, Token, check
+from gpt2kit.generate.scheduler import (
+    Bans,
+    Event,
+    Judged,
+    Request,
+    Scheduler,
+    Ticket,
+    Token,
+    check_prompt,
+    check_settings,
+)
 from gpt2kit.generate.text import TextStream
 from gpt2kit.tokenizer.protocol import Tokenizer
 
@@ -28,7 +40,7 @@ class Completion:
     """What the model gave each id, before temperature and filters."""
     top: tuple[tuple[tuple[int, float], ...], ...]
     """The likeliest alternatives to each id, if they were asked for."""
-    reason: Literal["stop", "length"]
+    reason: EndReason
     seed: int
 
 
@@ -46,6 +58,7 @@ class Piece:
     """Ids of the prompt, where its own likelihood was asked for; they come before any text."""
 
 
+EndReason = Literal["stop", "length"]
 News = tuple[Ticket, Piece | Gpt2kitError]
 
 
@@ -54,21 +67,23 @@ def seeded(sampling: SamplingConfig) -> SamplingConfig:
     return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbits(32))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Task:
-    """What all texts of one call have in common."""
+    """What all texts of one call have in common; `Requests.task` makes it."""
 
     sampling: SamplingConfig
+    """With a seed; what it banned is in `bans`."""
     stop: StopConfig
-    logprobs: int = 0
+    bans: Bans | None
+    """Banned ids, ids without text, and what would complete a banned word."""
+    logprobs: int
     """How many alternatives to report with every token."""
-    judge: int | None = None
+    judge: int | None
     """Report the likelihood of the prompt's own ids too, each with so many alternatives."""
-    entropy: bool = False
-    keep_stop: bool = False
+    entropy: bool
+    """Whether to report with every token how undecided the model was."""
+    keep_stop: bool
     """Whether the stop string that ends a text is part of it."""
-    bans: Bans | None = None
-    """What `Requests.task` makes of the banned words."""
 
 
 class Requests:
@@ -83,32 +98,40 @@ class Requests:
                 f"{checkpoint.config.vocab_size}; they belong to different models"
             )
         # Padded vocabularies have ids without text.
-        self._unspeakable = tuple(id for id in range(self._config.vocab_size) if not _has_text(tokenizer, id))
+        self._unspeakable = frozenset(id for id in range(self._config.vocab_size) if not _has_text(tokenizer, id))
 
-    def task(self, task: Task) -> Task:
-        """The same task as this model can do it: with a seed, and no ids without text."""
-        banned, words = task.sampling.banned_ids + self._unspeakable, task.sampling.banned_words
-        bans = BannedWords(self._tokenizer, words) if words else None
-        return replace(task, sampling=replace(seeded(task.sampling), banned_ids=banned), bans=bans)
+    def task(
+        self,
+        sampling: SamplingConfig,
+        stop: StopConfig,
+        *,
+        logprobs: int = 0,
+        judge: int | None = None,
+        entropy: bool = False,
+        keep_stop: bool = False,
+    ) -> Task:
+        """What is asked of all texts of one call, as this model can do it. Raises RequestError for wrong ids."""
+        check_settings(sampling, stop, self._config)
+        if nameless := self._unspeakable.intersection(sampling.forced_ids):
+            raise RequestError(f"token id {min(nameless)} has no text, so no text can begin with it (forced_ids)")
+        without_bans = seeded(replace(sampling, banned_ids=(), banned_words=()))
+        return Task(without_bans, stop, self._bans(sampling), logprobs, judge, entropy, keep_stop)
 
     def request(self, task: Task, ids: Sequence[int], sample: int = 0) -> Request:
         """Sample number `sample` of the prompt `ids`; without ids, a text that begins. Raises RequestError."""
         end_id = self._tokenizer.end_id
-        if nameless := [id for id in task.sampling.forced_ids if id in self._unspeakable]:
-            raise RequestError(f"token id {nameless[0]} has no text, so no text can begin with it (forced_ids)")
-        request = Request(
-            tuple(ids) or (end_id,),
-            task.sampling,
-            task.stop,
-            end_id,
-            task.logprobs,
-            sample,
-            task.bans,
-            task.judge,
-            task.entropy,
+        prompt = tuple(ids) or (end_id,)
+        check_prompt(prompt, task.stop, task.judge, self._config)
+        return Request(
+            prompt, task.sampling, task.stop, end_id, task.logprobs, sample, task.bans, task.judge, task.entropy
         )
-        check(request, self._config)
-        return request
+
+    def _bans(self, sampling: SamplingConfig) -> Bans | None:
+        always = np.unique(np.array([*sampling.banned_ids, *self._unspeakable], np.int64))
+        if sampling.banned_words:
+            words = BannedWords(self._tokenizer, sampling.banned_words)
+            return lambda ids: np.concatenate([always, words(ids)])
+        return (lambda ids: always) if always.size else None
 
 
 class Texts:
@@ -195,7 +218,7 @@ class _Growing:
         self._text.append(self.stream.push(token.id))
         return Piece(self.number, self._text[-1], token=token)
 
-    def last_piece(self, reason: Literal["stop", "length"]) -> Piece:
+    def last_piece(self, reason: EndReason) -> Piece:
         assert self._seed is not None, "a task has a seed"
         self._text.append(self.stream.finish())
         completion = Completion(

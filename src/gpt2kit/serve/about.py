@@ -16,10 +16,10 @@ router = APIRouter()
 @router.head("/health", include_in_schema=False)
 @router.get("/readyz", summary="Whether requests are taken.")
 @router.get("/health", summary="Whether requests are taken.")
-def health(request: Request) -> Status:
+async def health(request: Request) -> Status:
     """503 while the first model is loaded, while the server stops, and when its engine has failed."""
     worker: Worker = request.app.state.worker
-    worker.start()
+    worker.start()  # mounted, nobody runs our lifespan: whoever asks first starts it
     if (state := worker.state) != "ready":
         raise unavailable(state)
     return Status()
@@ -27,7 +27,7 @@ def health(request: Request) -> Status:
 
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Whether the engine lives.")
-def alive(request: Request) -> Status:
+async def alive(request: Request) -> Status:
     """503 when nothing but a new start helps."""
     if request.app.state.worker.state == "dead":
         raise unavailable("dead")
@@ -35,13 +35,13 @@ def alive(request: Request) -> Status:
 
 
 @router.get("/version", summary="The version of gpt2kit.")
-def version() -> Version:
+async def version() -> Version:
     """The version of gpt2kit."""
     return Version(version=__version__)
 
 
 @router.get("/info", summary="Limits and defaults of this server.")
-def info(request: Request) -> Info:
+async def info(request: Request) -> Info:
     """Limits and defaults of this server."""
     state = request.app.state
     return Info(
@@ -55,13 +55,13 @@ def info(request: Request) -> Info:
 
 
 @router.get("/v1/models", summary="The models served here.")
-def list_models(request: Request) -> ServedModels:
+async def list_models(request: Request) -> ServedModels:
     """OpenAI's list, and for each model its window, its size, and whether it is in memory."""
     return ServedModels(data=[_told(model, request) for model in request.app.state.models])
 
 
 @router.get("/v1/models/{name:path}", summary="One model.")
-def one_model(name: str, request: Request) -> ServedModel:
+async def one_model(name: str, request: Request) -> ServedModel:
     """One entry of that list."""
     return _told(request.app.state.models.find(name), request)
 

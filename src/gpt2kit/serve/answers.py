@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Reason = Literal["stop", "length"]
+from gpt2kit.generate.texts import EndReason
 
 
 class Answer(BaseModel):
@@ -35,13 +35,17 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     "5XX": {"model": ErrorAnswer, "description": "503: not now, such as while a model is loaded. 504: not in time."},
 }
 EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The answer; with stream, events (`data: ...`) of the same shape, each with what is new, and "
-        "`data: [DONE]` at the end.",
-        "content": {"text/event-stream": {"schema": EVENT}},
-    }
-}
+
+
+def _streamed(shape: str) -> dict[int | str, dict[str, Any]]:
+    told = (
+        f"The answer; with stream, events (`data: ...`) {shape}, each with what is new, and `data: [DONE]` at the end."
+    )
+    return {200: {"description": told, "content": {"text/event-stream": {"schema": EVENT}}}}
+
+
+STREAM = _streamed("of the same shape")
+CHAT_STREAM = _streamed("of the kind chat.completion.chunk, with a delta in place of the message")
 
 
 class Usage(Answer):
@@ -72,12 +76,12 @@ class PromptLogprob(Answer):
 
 
 class TextChoice(Answer):
-    """One text."""
+    """One continuation of a prompt."""
 
     index: int = Field(description="Prompt number * n + number of the text.")
     text: str
     logprobs: LogprobLists | None
-    finish_reason: Reason | None
+    finish_reason: EndReason | None
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
     prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = Field(
@@ -128,12 +132,12 @@ class ChatMessage(Answer):
 
 
 class ChatChoice(Answer):
-    """One turn."""
+    """One answer to a chat."""
 
     index: int
     message: ChatMessage
     logprobs: ChatLogprobs | None
-    finish_reason: Reason | None
+    finish_reason: EndReason | None
 
 
 class ChatCompletion(Answer):
@@ -162,7 +166,7 @@ class ServedModel(Answer):
 
 
 class ServedModels(Answer):
-    """All of them."""
+    """Every model served here."""
 
     object: Literal["list"] = "list"
     data: list[ServedModel]

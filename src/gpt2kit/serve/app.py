@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -32,6 +33,8 @@ from gpt2kit.serve.models import Models, OpenEngine
 from gpt2kit.serve.schema import Sampling
 from gpt2kit.serve.security import Gate
 from gpt2kit.serve.worker import Worker
+
+READERS = 2  # threads that encode prompts and write long answers; more would fight over the interpreter with all else
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +73,12 @@ def build_app(
         lifespan=lifespan,
     )
     app.state.worker, app.state.models, app.state.config, app.state.keys = worker, served, config, keys
+    app.state.readers = CapacityLimiter(READERS)
     app.state.metrics, app.state.runs = Metrics(worker), runs_directory
     for module in ROUTED:
         app.include_router(module.router)
     app.add_middleware(FaultsAsJson)
-    app.add_middleware(Gate, config=config, keys=keys)
+    app.add_middleware(Gate, config=config, keys=keys, count=app.state.metrics.refused)
     app.add_exception_handler(Gpt2kitError, _refused)
     app.add_exception_handler(RequestValidationError, refuse_body)
     app.add_exception_handler(HTTPException, _by_framework)
@@ -98,7 +102,8 @@ class FaultsAsJson:
         try:
             await self.app(scope, receive, send_and_note)
         except Exception:
-            log.exception("a fault while answering %s", scope.get("path"))
+            request_id = scope.get("state", {}).get("request_id")
+            log.exception("a fault while answering %s (x-request-id %s)", scope.get("path"), request_id)
             if begun or scope["type"] != "http":
                 raise
             error = HttpError(500, "this server has a fault; its log tells more", code="internal_error")
@@ -110,8 +115,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     refusal = as_http_error(error)
     if isinstance(error, ConfigError) and (field := str(error).partition(" ")[0]) in Sampling.model_fields:
         refusal.param = field
-    if refusal.status >= 429:
-        request.app.state.metrics.rejected.labels(str(refusal.status)).inc()
+    request.app.state.metrics.refused(refusal.status)
     if request.scope.get("endpoint") is demos.form:
         return demos.form_refused(request, refusal)
     return error_response(refusal)
@@ -124,7 +128,7 @@ async def _by_framework(request: Request, error: Exception) -> Response:
         case 400:
             message = "the body cannot be read: it must be JSON in UTF-8, not too deep, without endless numbers"
         case 404:
-            message = f"there is no {place}; the page docs shows what there is"
+            message = f"there is no {place}; see {request.scope.get('root_path', '')}/docs"
         case 405:
             headers["Allow"] = allowed = _methods(request)
             message = f"{place}: this path takes {allowed}"

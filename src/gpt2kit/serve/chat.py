@@ -7,21 +7,20 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.errors import RequestError
 from gpt2kit.generate.scheduler import Token
 from gpt2kit.generate.texts import Piece
-from gpt2kit.serve.answers import STREAM, ChatCompletion
-from gpt2kit.serve.choices import Choice, News
+from gpt2kit.serve.answers import CHAT_STREAM, ChatCompletion
+from gpt2kit.serve.choices import Choice, News, usage
 from gpt2kit.serve.errors import HttpError
-from gpt2kit.serve.job import Order
 from gpt2kit.serve.logprobs import LOWEST, TokenNames
 from gpt2kit.serve.models import Model
-from gpt2kit.serve.ordering import order
+from gpt2kit.serve.ordering import Order, make_order
 from gpt2kit.serve.responses import JobResponse, StreamedJobResponse
 from gpt2kit.serve.schema import ChatRequest, Message
 
@@ -32,7 +31,10 @@ TURNS_END = ("\nUser:", "\nAssistant:")
 
 
 @router.post(
-    "/v1/chat/completions", summary="Write the next turn of a chat.", response_model=ChatCompletion, responses=STREAM
+    "/v1/chat/completions",
+    summary="Write the next turn of a chat.",
+    response_model=ChatCompletion,
+    responses=CHAT_STREAM,
 )
 async def chat(asked: ChatRequest, request: Request) -> Response:
     """OpenAI's route; only where the server was started with --chat-template."""
@@ -47,11 +49,13 @@ async def chat(asked: ChatRequest, request: Request) -> Response:
         )
     if asked.top_logprobs and not asked.logprobs:
         raise HttpError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
-    taken = await run_in_threadpool(_order, asked, model, state.config)
-    answer = ChatAnswer(asked, taken)
-    job = state.worker.submit(taken)
+    if asked.include_stop_str_in_output:
+        problem = "the strings that end a turn are the template's, so they cannot be part of it"
+        raise HttpError(400, f"include_stop_str_in_output: {problem}", param="include_stop_str_in_output")
+    state.worker.require_room()
+    order = await run_sync(_order, asked, model, state.config, limiter=state.readers)
     kind = StreamedJobResponse if asked.streamed else JobResponse
-    return kind(state.worker, job, answer, state.metrics, state.config.deadline)
+    return kind(request, order, ChatAnswer(asked, order))
 
 
 def plain_prompt(messages: Sequence[Message]) -> str:
@@ -69,7 +73,7 @@ def plain_prompt(messages: Sequence[Message]) -> str:
 
 def _order(asked: ChatRequest, model: Model, config: ServingConfig) -> Order:
     stop = (*asked.stop_strings, *TURNS_END)
-    return order(
+    return make_order(
         model,
         asked.model_copy(update={"stop": list(stop)}),
         [model.tokenizer.encode(plain_prompt(asked.messages))],
@@ -83,26 +87,24 @@ def _order(asked: ChatRequest, model: Model, config: ServingConfig) -> Order:
 class ChatAnswer:
     """Pieces of text as OpenAI's chats tell them."""
 
-    def __init__(self, asked: ChatRequest, taken: Order) -> None:
-        self._asked, self._order = asked, taken
-        self._choices = [Choice(index) for index in range(len(taken.requests))]
-        self._waiting: list[Choice] = []  # with something to tell
-        self._names = TokenNames(taken.model.tokenizer)
+    def __init__(self, asked: ChatRequest, order: Order) -> None:
+        self._asked, self._order = asked, order
+        self._choices = [Choice(index) for index in range(len(order.requests))]
+        self._names = TokenNames(order.model.tokenizer)
         goes_on = asked.messages[-1].role == "assistant"
         self._silent = set() if goes_on else {choice.index for choice in self._choices}  # only blanks so far
         self._head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion.chunk" if asked.streamed else "chat.completion",
             "created": int(time.time()),
-            "model": taken.model.name,
-            "system_fingerprint": taken.model.fingerprint,
-            "seed": taken.task.sampling.seed,
+            "model": order.model.name,
+            "system_fingerprint": order.model.fingerprint,
+            "seed": order.task.sampling.seed,
         }
 
     def take(self, piece: Piece) -> None:
         """Add a piece."""
         self._choices[piece.sample].take(piece)
-        self._waiting.append(self._choices[piece.sample])
 
     def whole(self) -> Response:
         """The answer to a request that waits."""
@@ -118,20 +120,19 @@ class ChatAnswer:
         ]
         return JSONResponse({**self._head, "choices": choices, "usage": self._usage()})
 
-    def chunks(self) -> list[dict[str, Any]]:
-        """What is new."""
-        waiting, self._waiting = self._waiting, []
-        told = []
-        for choice in waiting:
-            news = choice.tell()
-            delta: dict[str, str] = {"role": "assistant", "content": ""} if news.first else {}
-            if text := self._text(choice, news):
-                delta["content"] = text
-            logprobs = self._logprobs(news)
-            if delta or logprobs or news.reason:
-                entry = {"index": choice.index, "delta": delta, "logprobs": logprobs, "finish_reason": news.reason}
-                told.append({**self._head, "choices": [entry]})
-        return told
+    def chunk(self, piece: Piece) -> dict[str, Any] | None:
+        """Add a piece; what is to be told now, if anything is."""
+        self.take(piece)
+        choice = self._choices[piece.sample]
+        news = choice.tell()
+        delta: dict[str, str] = {"role": "assistant", "content": ""} if news.first else {}
+        if text := self._text(choice, news):
+            delta["content"] = text
+        logprobs = self._logprobs(news)
+        if not (delta or logprobs or news.reason):
+            return None
+        entry = {"index": choice.index, "delta": delta, "logprobs": logprobs, "finish_reason": news.reason}
+        return {**self._head, "choices": [entry]}
 
     def last_chunks(self) -> list[dict[str, Any]]:
         """The count of tokens, if it was asked for."""
@@ -163,5 +164,4 @@ class ChatAnswer:
         return {"token": self._names(id), "logprob": max(logprob, LOWEST), "bytes": content}
 
     def _usage(self) -> dict[str, int]:
-        prompt, new = len(self._order.requests[0].ids), sum(choice.count for choice in self._choices)
-        return {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
+        return usage(self._order, sum(choice.count for choice in self._choices))

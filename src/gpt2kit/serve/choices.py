@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from gpt2kit.generate.scheduler import Token
-from gpt2kit.generate.texts import Piece
-
-Reason = Literal["stop", "length"]
+from gpt2kit.generate.texts import EndReason, Piece
+from gpt2kit.serve.ordering import Order
 
 
 @dataclass
@@ -17,7 +15,7 @@ class News:
 
     text: str = ""
     tokens: list[Token] = field(default_factory=list)
-    reason: Reason | None = None
+    reason: EndReason | None = None
     first: bool = False
     """Whether the text begins here."""
 
@@ -50,3 +48,9 @@ class Choice:
         """What was added since the last time."""
         news, self._news = self._news, News()
         return news
+
+
+def usage(order: Order, new_tokens: int) -> dict[str, int]:
+    """OpenAI's count of what was read and written."""
+    read = sum(map(len, order.prompts))
+    return {"prompt_tokens": read, "completion_tokens": new_tokens, "total_tokens": read + new_tokens}

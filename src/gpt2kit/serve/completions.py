@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.generate.texts import Piece
 from gpt2kit.serve.answers import STREAM, Completion
-from gpt2kit.serve.choices import Choice, News
+from gpt2kit.serve.choices import Choice, News, usage
 from gpt2kit.serve.errors import HttpError
-from gpt2kit.serve.job import Order
 from gpt2kit.serve.logprobs import Logprobs, LogprobsStyle, Offsets, TokenNames, prompt_logprobs
 from gpt2kit.serve.models import Model
-from gpt2kit.serve.ordering import order
+from gpt2kit.serve.ordering import Order, make_order
 from gpt2kit.serve.responses import JobResponse, StreamedJobResponse
 from gpt2kit.serve.schema import CompletionRequest
 
@@ -31,18 +31,17 @@ async def completions(asked: CompletionRequest, request: Request) -> Response:
     """OpenAI's route, with vLLM's further fields and ours."""
     state = request.app.state
     model: Model = state.models.find(asked.model)
-    taken, texts = await run_in_threadpool(_order, asked, model, state.config)
-    answer = CompletionAnswer(asked, taken, texts)
-    job = state.worker.submit(taken)
+    state.worker.require_room()
+    order, texts = await run_sync(_order, asked, model, state.config, limiter=state.readers)
     kind = StreamedJobResponse if asked.streamed else JobResponse
-    return kind(state.worker, job, answer, state.metrics, state.config.deadline)
+    return kind(request, order, CompletionAnswer(asked, order, texts))
 
 
 def _order(asked: CompletionRequest, model: Model, config: ServingConfig) -> tuple[Order, list[str]]:
     """The order, and each prompt as the text that `echo` repeats."""
     _refuse_contradictions(asked)
     prompts = [_ids(prompt, asked, model) for prompt in _prompts(asked)]
-    taken = order(
+    order = make_order(
         model,
         asked,
         prompts,
@@ -53,11 +52,10 @@ def _order(asked: CompletionRequest, model: Model, config: ServingConfig) -> tup
         judge=_judge(asked),
         entropy=bool(asked.return_entropy),
     )
-    read = taken.requests[:: len(taken.requests) // len(prompts)]
     if not asked.echo:
-        return taken, [""] * len(prompts)
-    told = zip(_prompts(asked), prompts, read, strict=True)
-    return taken, [_echo(prompt, ids, request.ids, model) for prompt, ids, request in told]
+        return order, [""] * len(prompts)
+    told = zip(_prompts(asked), prompts, order.prompts, strict=True)
+    return order, [_echo(prompt, ids, read, model) for prompt, ids, read in told]
 
 
 def _prompts(asked: CompletionRequest) -> Sequence[str | list[int]]:
@@ -103,44 +101,41 @@ def _refuse_contradictions(asked: CompletionRequest) -> None:
 class CompletionAnswer:
     """Pieces of text as OpenAI's completions tell them."""
 
-    def __init__(self, asked: CompletionRequest, taken: Order, prompts: Sequence[str]) -> None:
-        self._asked, self._order, self._prompts = asked, taken, prompts
-        self._samples = len(taken.requests) // len(prompts)
-        self._choices = [Choice(index) for index in range(len(taken.requests))]
-        self._waiting: list[Choice] = []  # with something to tell
-        names = TokenNames(taken.model.tokenizer, bool(asked.return_tokens_as_token_ids))
+    def __init__(self, asked: CompletionRequest, order: Order, prompts: Sequence[str]) -> None:
+        self._asked, self._order, self._prompts = asked, order, prompts
+        self._choices = [Choice(index) for index in range(len(order.requests))]
+        names = TokenNames(order.model.tokenizer, bool(asked.return_tokens_as_token_ids))
         self._style = LogprobsStyle(
             names, asked.logprobs or 0, bool(asked.return_token_ids), bool(asked.return_entropy)
         )
-        self._logprobs = [Logprobs(self._style, Offsets(taken.model.tokenizer)) for _ in self._choices]
+        self._logprobs = [Logprobs(self._style, Offsets(order.model.tokenizer)) for _ in self._choices]
         self._head = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
             "created": int(time.time()),
-            "model": taken.model.name,
-            "system_fingerprint": taken.model.fingerprint,
-            "seed": taken.task.sampling.seed,
+            "model": order.model.name,
+            "system_fingerprint": order.model.fingerprint,
+            "seed": order.task.sampling.seed,
         }
 
     def take(self, piece: Piece) -> None:
         """Add a piece."""
-        choice = self._choices[piece.sample]
-        choice.take(piece)
-        if not piece.judged:  # they are told with what follows them
-            self._waiting.append(choice)
+        self._choices[piece.sample].take(piece)
 
     def whole(self) -> Response:
         """The answer to a request that waits."""
-        told = [self._told(choice, choice.index) for choice in self._best()]
-        for index, choice in enumerate(told):
-            choice["index"] = index
-        return JSONResponse({**self._head, "choices": told, "usage": self._usage()})
+        # Written choice by choice: in one go, sixty megabytes would halt all other threads for a second.
+        told = (_json({**self._told(choice), "index": index}) for index, choice in enumerate(self._best()))
+        body = f'{_json(self._head)[:-1]},"choices":[{",".join(told)}],"usage":{_json(self._usage())}}}'
+        return Response(body, media_type="application/json")
 
-    def chunks(self) -> list[dict[str, Any]]:
-        """What is new."""
-        waiting, self._waiting = self._waiting, []
-        told = [self._told(choice, choice.index) for choice in waiting]
-        return [{**self._head, "choices": [choice]} for choice in told if self._says_something(choice)]
+    def chunk(self, piece: Piece) -> dict[str, Any] | None:
+        """Add a piece; what is to be told now, if anything is."""
+        self.take(piece)
+        if piece.judged:  # told with what follows
+            return None
+        told = self._told(self._choices[piece.sample])
+        return {**self._head, "choices": [told]} if _says_something(told) else None
 
     def last_chunks(self) -> list[dict[str, Any]]:
         """The count of tokens, if it was asked for."""
@@ -149,20 +144,20 @@ class CompletionAnswer:
 
     def _best(self) -> Iterable[Choice]:
         """Of each prompt's texts the n likeliest, a token's mean log-probability deciding."""
-        n = self._asked.n or 1
-        if n == self._samples:
+        n, samples = self._asked.n or 1, self._order.samples
+        if n == samples:
             return self._choices
-        groups = [self._choices[at : at + self._samples] for at in range(0, len(self._choices), self._samples)]
+        groups = [self._choices[at : at + samples] for at in range(0, len(self._choices), samples)]
         return [choice for group in groups for choice in sorted(group, key=_mean_logprob, reverse=True)[:n]]
 
-    def _told(self, choice: Choice, index: int) -> dict[str, Any]:
+    def _told(self, choice: Choice) -> dict[str, Any]:
         news, asked = choice.tell(), self._asked
         request = self._order.requests[choice.index]
         if asked.max_tokens == 0:
             news = News(reason=news.reason and "length", first=news.first)
-        echoed = self._prompts[choice.index // self._samples] if news.first else ""
+        echoed = self._prompts[choice.index // self._order.samples] if news.first else ""
         told = {
-            "index": index,
+            "index": choice.index,
             "text": echoed + news.text,
             "logprobs": None if asked.logprobs is None else self._lists(choice, news, bool(echoed)),
             "finish_reason": news.reason,
@@ -185,14 +180,17 @@ class CompletionAnswer:
             lists.add(token)
         return lists.take()
 
-    def _says_something(self, told: dict[str, Any]) -> bool:
-        lists = told["logprobs"] and told["logprobs"]["tokens"]
-        return bool(told["text"] or told["finish_reason"] or lists or told.get("token_ids"))
-
     def _usage(self) -> dict[str, int]:
-        prompts = sum(len(request.ids) for request in self._order.requests[:: self._samples])
-        new = 0 if self._asked.max_tokens == 0 else sum(choice.count for choice in self._choices)
-        return {"prompt_tokens": prompts, "completion_tokens": new, "total_tokens": prompts + new}
+        return usage(self._order, 0 if self._asked.max_tokens == 0 else sum(choice.count for choice in self._choices))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _says_something(told: dict[str, Any]) -> bool:
+    lists = told["logprobs"] and told["logprobs"]["tokens"]
+    return bool(told["text"] or told["finish_reason"] or lists or told.get("token_ids"))
 
 
 def _mean_logprob(choice: Choice) -> float:

@@ -6,8 +6,8 @@ from html import escape
 from string import Template
 from urllib.parse import parse_qs
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from gpt2kit.generate.texts import Piece
@@ -16,33 +16,45 @@ from gpt2kit.serve.choices import Choice
 from gpt2kit.serve.errors import HttpError
 from gpt2kit.serve.keys import Keys
 from gpt2kit.serve.models import Model
-from gpt2kit.serve.ordering import order
+from gpt2kit.serve.ordering import make_order
 from gpt2kit.serve.pages import PAGE
 from gpt2kit.serve.responses import JobResponse
 from gpt2kit.serve.schema import GenerateRequest, Sampling
+from gpt2kit.serve.security import key_in
 
 router = APIRouter()
 
 
 @router.post("/", summary="The form of the demo of 2019; works without JavaScript.", include_in_schema=False)
 async def form(request: Request) -> Response:
-    """Field `seed` in; a page out, the seed black, what the model wrote red. Half a window of new tokens, top_k 40."""
+    """Fields `seed` and `key` in; a page out, the seed black, what the model wrote red.
+
+    Half a window of new tokens, top_k 40.
+    """
     state = request.app.state
-    fields = parse_qs((await request.body()).decode(errors="replace"))
+    request.state.seed = ""  # for form_refused
+    fields = await run_sync(_fields, await request.body(), limiter=state.readers)
     seed, key = (fields.get(name, [""])[0].replace("\r\n", "\n") for name in ("seed", "key"))
-    request.state.seed = seed  # for form_refused
+    request.state.seed = seed
     keys: Keys = state.keys
-    if keys and not keys.accepts(key):
-        return _form(keys, seed, message="This server needs a key.", status=401)
+    if keys and not (keys.accepts(key) or keys.accepts(key_in(request.headers))):
+        raise HttpError(401, "This key is not one of the server's." if key else "This server needs a key.")
     if not seed.strip():
         return _form(keys, seed, message="Please enter a seed sentence.")
+    state.worker.require_room()
     model: Model = state.models.default
     asked = Sampling(temperature=0.7, top_k=40, truncate_prompt_tokens=-1)
-    ids = await run_in_threadpool(model.tokenizer.encode, seed)
+    ids = await run_sync(model.tokenizer.encode, seed, limiter=state.readers)
     length = min(model.window // 2, state.config.max_tokens)
-    taken = order(model, asked, [ids], state.config, max_new_tokens=length, samples=1)
-    answer = FormAnswer(keys, seed)
-    return JobResponse(state.worker, state.worker.submit(taken), answer, state.metrics, state.config.deadline)
+    order = make_order(model, asked, [ids], state.config, max_new_tokens=length, samples=1)
+    return JobResponse(request, order, FormAnswer(keys, seed))
+
+
+def _fields(body: bytes) -> dict[str, list[str]]:
+    try:
+        return parse_qs(body.decode(errors="replace"), max_num_fields=8)
+    except ValueError:
+        raise HttpError(400, "the form has two fields, seed and key; found more than 8") from None
 
 
 def form_refused(request: Request, error: HttpError) -> Response:
@@ -55,7 +67,8 @@ async def generate(asked: GenerateRequest, request: Request) -> Response:
     """{"text"} in, {"generated_text"} out: the text and what follows it, likeliest tokens only."""
     state = request.app.state
     model: Model = state.models.find(asked.model)
-    ids = await run_in_threadpool(model.tokenizer.encode, asked.text)
+    state.worker.require_room()
+    ids = await run_sync(model.tokenizer.encode, asked.text, limiter=state.readers)
     if len(ids) >= asked.max_length:
         raise HttpError(
             400,
@@ -64,9 +77,8 @@ async def generate(asked: GenerateRequest, request: Request) -> Response:
         )
     greedy = Sampling(temperature=0, truncate_prompt_tokens=-1)
     new = min(asked.max_length - len(ids), state.config.max_tokens)
-    taken = order(model, greedy, [ids], state.config, max_new_tokens=new, samples=1)
-    answer = TextAnswer(asked.text)
-    return JobResponse(state.worker, state.worker.submit(taken), answer, state.metrics, state.config.deadline)
+    order = make_order(model, greedy, [ids], state.config, max_new_tokens=new, samples=1)
+    return JobResponse(request, order, TextAnswer(asked.text))
 
 
 class TextAnswer:

@@ -9,23 +9,18 @@ from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 
-from gpt2kit.errors import ConfigError, Gpt2kitError, ModelNotFound, OutOfMemory, PromptTooLong, QueueFull, RequestError
+from gpt2kit.errors import ConfigError, Gpt2kitError, OutOfMemory, QueueFull, RequestError
 
 SOON = {"Retry-After": "1"}  # in seconds
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-
-
 STATUS: dict[type[Gpt2kitError], int] = {  # the first that fits counts
-    PromptTooLong: 400,
     QueueFull: 429,
     RequestError: 400,
     ConfigError: 400,
-    ModelNotFound: 404,
     OutOfMemory: 503,
     Gpt2kitError: 500,
 }
 CODES: dict[type[Gpt2kitError], str] = {
-    PromptTooLong: "context_length_exceeded",
     QueueFull: "queue_full",
     OutOfMemory: "out_of_memory",
 }

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVarTuple
 
 from gpt2kit.errors import Gpt2kitError
-from gpt2kit.generate.scheduler import Request
-from gpt2kit.generate.texts import Piece, Task
-from gpt2kit.serve.models import Model
+from gpt2kit.generate.texts import Piece
+from gpt2kit.serve.ordering import Order
 
 Arrival = Piece | Gpt2kitError
 Values = TypeVarTuple("Values")
-
-
-@dataclass(frozen=True, eq=False)
-class Order:
-    """What one HTTP request wants written."""
-
-    model: Model
-    task: Task
-    requests: tuple[Request, ...]
-    """One a text; a piece's `sample` is the place of its text in here."""
 
 
 class Job:

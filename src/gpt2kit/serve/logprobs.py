@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gpt2kit.errors import RequestError
 from gpt2kit.generate.scheduler import Token
@@ -58,13 +58,12 @@ class LogprobsStyle:
     entropy: bool = False
 
 
-@dataclass
 class Logprobs:
     """The lists of one choice, or of one chunk of it."""
 
-    style: LogprobsStyle
-    offsets: Offsets
-    lists: dict[str, list[object]] = field(default_factory=dict)
+    def __init__(self, style: LogprobsStyle, offsets: Offsets) -> None:
+        self._style, self._offsets = style, offsets
+        self._lists = self._empty()
 
     def add(self, token: Token) -> None:
         """One more token; its own entry and the one among the likeliest are the same number."""
@@ -79,30 +78,28 @@ class Logprobs:
 
     def take(self) -> dict[str, list[object]]:
         """What was added since the last time."""
-        lists, self.lists = self.lists, {}
-        return lists or self._empty()
+        told, self._lists = self._lists, self._empty()
+        return told
 
     def _put(self, id: int, logprob: float | None, top: dict[int, float] | None, entropy: float | None) -> None:
-        if not self.lists:
-            self.lists = self._empty()
-        names = self.style.names
+        names = self._style.names
         named = None if top is None else {names(other): value for other, value in top.items()}
         entries: dict[str, object] = {
             "tokens": names(id),
             "token_logprobs": logprob,
             "top_logprobs": named,
-            "text_offset": self.offsets.next(id),
+            "text_offset": self._offsets.next(id),
             "token_ids": id,
             "top_token_ids": list(top or ()),
             "entropy": entropy,
         }
-        for name, entry in self.lists.items():
+        for name, entry in self._lists.items():
             entry.append(entries[name])
 
     def _empty(self) -> dict[str, list[object]]:
         names = ["tokens", "token_logprobs", "top_logprobs", "text_offset"]
-        names += ["token_ids", "top_token_ids"] if self.style.ids else []
-        names += ["entropy"] if self.style.entropy else []
+        names += ["token_ids", "top_token_ids"] if self._style.ids else []
+        names += ["entropy"] if self._style.entropy else []
         return {name: [] for name in names}
 
 

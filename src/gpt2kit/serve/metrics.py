@@ -26,24 +26,29 @@ class Metrics:
 
     def __init__(self, worker: Worker) -> None:
         self.registry = CollectorRegistry()
-        self._gauge("requests_running", "Texts being written.", lambda: worker.running)
-        self._gauge("requests_waiting", "Texts that wait for a slot, or for their model.", lambda: worker.waiting)
+        self._gauge("texts_running", "Texts being written.", lambda: worker.running)
+        self._gauge("texts_waiting", "Texts that wait for a slot, or for their model.", lambda: worker.waiting)
         self._gauge("models_loaded", "Models in memory.", lambda: worker.loaded_models)
         self._prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.")
         self._new_tokens = self._counter("generation_tokens", "Tokens written.")
         self._finished = Counter(
             "gpt2kit_texts_finished", "Texts that came to their end, by reason.", ["reason"], registry=self.registry
         )
-        self.rejected = Counter(
+        self._rejected = Counter(
             "gpt2kit_requests_rejected",
-            "Requests that could not be answered although nothing was wrong with them, by status (429 and above).",
+            "Requests refused for who asked (401, 403) or for the server's own state (429 and above), by status.",
             ["status"],
             registry=self.registry,
         )
         self.disconnected = self._counter("client_disconnects", "Readers who left before the end.")
         self._first = self._histogram("time_to_first_token_seconds", "From the request to its first token.")
         self._between = self._histogram("inter_token_seconds", "From one token of a text to the next.")
-        self._request = self._histogram("request_seconds", "From the request to its last token.")
+        self._request = self._histogram("request_seconds", "From the request to its end.")
+
+    def refused(self, status: int) -> None:
+        """Count a refusal, unless it is for what was asked."""
+        if status in (401, 403) or status >= 429:
+            self._rejected.labels(str(status)).inc()
 
     @contextmanager
     def timing(self, job: Job) -> Iterator[Callable[[Sequence[Piece]], None]]:

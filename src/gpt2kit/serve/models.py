@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from gpt2kit import __version__
 from gpt2kit.checkpoint import Checkpoint
-from gpt2kit.errors import ConfigError
+from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.generate.engine import Engine
 from gpt2kit.generate.select import DeviceName, EngineName, open_engine
 from gpt2kit.generate.texts import Requests
@@ -22,8 +23,10 @@ from gpt2kit.tokenizer.protocol import Tokenizer
 OpenEngine = Callable[[Checkpoint, int], Engine]
 """Makes an engine of a checkpoint, with room for so many texts."""
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class Model:
     """A model that can be asked for."""
 
@@ -33,6 +36,8 @@ class Model:
     requests: Requests
     opened: int
     """In seconds since 1970."""
+    ref: str | Path | None
+    """What it is opened by, where it did not come open."""
 
     @property
     def window(self) -> int:
@@ -48,10 +53,27 @@ class Model:
     def fingerprint(self) -> str:
         """Tells answers of one version, model and step from those of another."""
         parts = (__version__, self.name, self.checkpoint.origin, str(self.checkpoint.step))
-        return "fp_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+        return "fp_" + hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:12]
 
     def load(self, engine: EngineName | OpenEngine, device: DeviceName, slots: int) -> Engine:
-        """Read its weights."""
+        """Read its weights; where a trainer has deleted the step that was open, of the newest one."""
+        try:
+            return self._load(engine, device, slots)
+        except FormatError:
+            if self.ref is None:
+                raise
+            self.checkpoint = self._opened_again(self.ref)
+        loaded = self._load(engine, device, slots)
+        log.info("%s was replaced since it was opened; %s is served now", self.name, self.checkpoint.origin)
+        return loaded
+
+    def _opened_again(self, ref: str | Path) -> Checkpoint:
+        now, before = open_checkpoint(ref), self.checkpoint
+        if (now.config, dict(now.tokenizer_files)) != (before.config, dict(before.tokenizer_files)):
+            raise ConfigError(f"{now.origin}: another model than at the start; start the server again to serve it")
+        return now
+
+    def _load(self, engine: EngineName | OpenEngine, device: DeviceName, slots: int) -> Engine:
         if isinstance(engine, str):
             return open_engine(self.checkpoint, engine, device, slots)
         return engine(self.checkpoint, slots)
@@ -87,9 +109,9 @@ class Models:
         if not name:
             return self.default
         if name not in self._models:
-            known = ", ".join(self._models)
+            known = f"there {'are' if len(self._models) > 1 else 'is'} {', '.join(self._models)}"
             raise HttpError(
-                404, f"no model {name!r:.100} is served here; there is {known}", code="model_not_found", param="model"
+                404, f"no model {name!r:.100} is served here; {known}", code="model_not_found", param="model"
             )
         return self._models[name]
 
@@ -98,9 +120,11 @@ def _open(ref: str | Path | Checkpoint) -> Model:
     checkpoint = ref if isinstance(ref, Checkpoint) else open_checkpoint(ref)
     tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
     name = Path(checkpoint.origin).name if isinstance(ref, Checkpoint) else _name(ref)
-    return Model(name, checkpoint, tokenizer, Requests(checkpoint, tokenizer), int(time.time()))
+    requests, opened = Requests(checkpoint, tokenizer), int(time.time())
+    return Model(name, checkpoint, tokenizer, requests, opened, None if isinstance(ref, Checkpoint) else ref)
 
 
 def _name(ref: str | Path) -> str:
     """What callers call it: the name it was asked for by, of a path the last part."""
-    return Path(ref).resolve().name if isinstance(ref, Path) or Path(ref).exists() else ref
+    name = Path(ref).resolve().name if isinstance(ref, Path) or Path(ref).exists() else ref
+    return name.encode("utf-8", "replace").decode()  # file names need not be text, JSON is

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.errors import PromptTooLong, RequestError
+from gpt2kit.generate.scheduler import Request
 from gpt2kit.generate.texts import Task
 from gpt2kit.serve.errors import HttpError
-from gpt2kit.serve.job import Order
 from gpt2kit.serve.models import Model
 from gpt2kit.serve.schema import Sampling
 
 
-def order(
+@dataclass(frozen=True, eq=False)
+class Order:
+    """What one HTTP request wants written."""
+
+    model: Model
+    task: Task
+    samples: int
+    """Texts for each prompt."""
+    requests: tuple[Request, ...]
+    """One a text, the samples of one prompt side by side; a piece's `sample` is the place of its text in here."""
+
+    @property
+    def prompts(self) -> list[tuple[int, ...]]:
+        """The ids of each prompt, as they are read."""
+        return [request.ids for request in self.requests[:: self.samples]]
+
+
+def make_order(
     model: Model,
     asked: Sampling,
     prompts: Sequence[Sequence[int]],
@@ -26,37 +44,38 @@ def order(
     judge: int | None = None,
     entropy: bool = False,
 ) -> Order:
-    """The order for `samples` texts of each prompt, the samples of one prompt side by side.
+    """The order for `samples` texts of each prompt.
 
     Raises:
         HttpError: a limit of the server, or the window of the model, is passed; settings contradict each other.
     """
     _require_within(len(prompts), config.max_prompts, asked.prompt_field, "prompts")
-    _require_within(samples, config.max_n, "n", "texts for each prompt")
-    _require_within(max_new_tokens, config.max_tokens, "max_tokens", "new tokens")
+    _require_within(samples, config.max_n, asked.samples_field, "texts for each prompt")
+    _require_within(max_new_tokens, config.max_tokens, asked.tokens_field, "new tokens")
     if (asked.min_tokens or 0) > max_new_tokens:
         raise HttpError(
-            400, f"min_tokens is {asked.min_tokens}, more than max_tokens ({max_new_tokens})", param="min_tokens"
+            400,
+            f"min_tokens is {asked.min_tokens}, more than {asked.tokens_field} ({max_new_tokens})",
+            param="min_tokens",
         )
     require_known_ids(model, asked.prompt_field, chain(*prompts))
     require_known_ids(model, "logit_bias", map(int, asked.logit_bias or ()))
     for param in ("banned_ids", "forced_ids", "stop_token_ids"):
         require_known_ids(model, param, getattr(asked, param) or ())
-    task = Task(
-        sampling=asked.sampling(),
-        stop=asked.stopping(max(max_new_tokens, 1)),
+    task = model.requests.task(
+        asked.sampling(),
+        asked.stopping(max(max_new_tokens, 1)),
         logprobs=logprobs,
         judge=judge,
         entropy=entropy,
         keep_stop=bool(asked.include_stop_str_in_output),
     )
-    task = model.requests.task(task)
-    found = [_fitting(ids, asked, model) for ids in prompts]
+    found = [tuple(_fitting(ids, asked, model)) for ids in prompts]  # samples share them
     try:
         requests = [model.requests.request(task, ids, sample) for ids in found for sample in range(samples)]
     except PromptTooLong as error:
         raise _too_long(max(map(len, found)), model, asked, str(error)) from None
-    return Order(model, task, tuple(requests))
+    return Order(model, task, samples, tuple(requests))
 
 
 def require_known_ids(model: Model, param: str, ids: Iterable[int]) -> None:

@@ -12,6 +12,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -20,10 +23,12 @@ from gpt2kit.generate.texts import Piece
 from gpt2kit.serve.errors import HttpError, as_http_error, error_body
 from gpt2kit.serve.job import Job
 from gpt2kit.serve.metrics import Metrics
+from gpt2kit.serve.ordering import Order
 from gpt2kit.serve.worker import Worker
 
 PING_SECONDS = 1.0  # between two comments to a reader for whom there is nothing yet
 DONE = b"data: [DONE]\n\n"
+LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}  # to readers who split with str.splitlines
 
 
 class Answer(Protocol):
@@ -39,8 +44,8 @@ class Answer(Protocol):
 class StreamedAnswer(Answer, Protocol):
     """The same, chunk by chunk."""
 
-    def chunks(self) -> list[dict[str, Any]]:
-        """What is new."""
+    def chunk(self, piece: Piece) -> dict[str, Any] | None:
+        """Add a piece; what is to be told now, if anything is."""
 
     def last_chunks(self) -> list[dict[str, Any]]:
         """What follows the last text in a stream."""
@@ -49,10 +54,16 @@ class StreamedAnswer(Answer, Protocol):
 class JobResponse(Response):
     """Waits until every text is whole."""
 
-    def __init__(self, worker: Worker, job: Job, answer: Answer, metrics: Metrics, deadline: float) -> None:
+    def __init__(self, request: Request, order: Order, answer: Answer) -> None:
+        """Hands the order to the server's worker. Raises what `Worker.submit` raises."""
         super().__init__()
-        self._worker, self._job, self._answer, self._metrics = worker, job, answer, metrics
-        self._deadline = deadline
+        state = request.app.state
+        self._worker: Worker = state.worker
+        self._metrics: Metrics = state.metrics
+        self._deadline: float = state.config.deadline
+        self._readers: CapacityLimiter = state.readers
+        self._answer = answer
+        self._job: Job = self._worker.submit(order)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._metrics.timing(self._job) as timing:
@@ -86,16 +97,14 @@ class JobResponse(Response):
             self._answer.take(piece)
 
     async def _finish(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._answer.whole()(scope, receive, send)
+        answer = await run_sync(self._answer.whole, limiter=self._readers)  # of megabytes, perhaps
+        await answer(scope, receive, send)
 
 
 class StreamedJobResponse(JobResponse):
     """Tells tokens as they come. Comments say how long the queue is; an error in the middle is an event of its own."""
 
     _answer: StreamedAnswer
-
-    def __init__(self, worker: Worker, job: Job, answer: StreamedAnswer, metrics: Metrics, deadline: float) -> None:
-        super().__init__(worker, job, answer, metrics, deadline)
 
     async def _work(self, send: Send, note: Callable[[Sequence[Piece]], None]) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
@@ -129,11 +138,8 @@ class StreamedJobResponse(JobResponse):
 
     async def _tell(self, pieces: Sequence[Piece], send: Send, note: Callable[[Sequence[Piece]], None]) -> None:
         note(pieces)
-        chunks = []
-        for piece in pieces:
-            self._answer.take(piece)
-            chunks += self._answer.chunks()
-        await _send_events(chunks, send)
+        chunks = [self._answer.chunk(piece) for piece in pieces]
+        await _send_events([chunk for chunk in chunks if chunk], send)
 
     async def _finish(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -164,7 +170,8 @@ async def _send_events(chunks: Sequence[dict[str, Any]], send: Send) -> None:
 
 
 def _event(chunk: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+    told = json.dumps(chunk, ensure_ascii=False, separators=(",", ":"))
+    return f"data: {told.translate(LINE_ENDS)}\n\n".encode()
 
 
 async def _send(body: bytes, send: Send) -> None:

@@ -78,7 +78,14 @@ Biases = Annotated[
 ]
 Labels = Annotated[dict[str, str], Field(json_schema_extra={"maxProperties": MOST_KEYS}), FEW]
 Nothing = Annotated[list[Any], Field(max_length=0)]
-UNUSED: Any = Field(default=None, description="Not used.")
+
+
+def _optional(description: str, default: str | float | bool | None = None) -> Any:
+    """A field that may be left out, or null: readers of the schema see what that stands for."""
+    return Field(default=None, description=description, json_schema_extra={"default": default})
+
+
+UNUSED = _optional("Not used.")
 
 
 class Body(BaseModel):
@@ -87,6 +94,12 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     _has_few_fields = model_validator(mode="before")(_few)
+
+
+def _prompt_second(schema: dict[str, Any], request: type[Any]) -> None:
+    """The prompt stands right after the model, where readers look for it."""
+    fields = schema["properties"]
+    schema["properties"] = {name: fields[name] for name in ("model", request.prompt_field)} | fields
 
 
 class StreamOptions(Body):
@@ -98,30 +111,22 @@ class StreamOptions(Body):
 class Sampling(Body):
     """How tokens are chosen, and when a text ends; the same for completions and chats."""
 
+    model_config = ConfigDict(json_schema_extra=_prompt_second)
     prompt_field: ClassVar[str] = "prompt"
     """Where the text to be continued comes from."""
 
-    model: Annotated[str, Field(max_length=1000)] | None = Field(
-        default=None, description="The first served where none is named."
-    )
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = Field(
-        default=None, description="0 picks the likeliest; 1."
-    )
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None, description="Keep this total probability; 1."
-    )
-    n: Annotated[int, Field(ge=1), WHOLE] | None = Field(default=None, description="Texts for each prompt; 1.")
-    stream: bool | None = Field(default=None, description="Tell tokens as they come, as server-sent events.")
-    stream_options: StreamOptions | None = Field(default=None, description="What a stream tells besides.")
-    stop: StopWords | None = Field(default=None, description="Stop before any of these strings.")
-    presence_penalty: Penalty | None = Field(default=None, description="Subtracted from tokens that the text has.")
-    frequency_penalty: Penalty | None = Field(default=None, description="The same times how often it has them.")
-    logit_bias: Biases | None = Field(
-        default=None, description="Added to the logits of these token ids; -100 forbids a token."
-    )
-    seed: Annotated[int, Field(ge=-(2**63), lt=SEEDS), WHOLE] | None = Field(
-        default=None,
-        description="Equal seeds give equal texts. One is drawn, and told in the answer, where none is given.",
+    model: Annotated[str, Field(max_length=1000)] | None = _optional("The first served where none is named.")
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = _optional("0 picks the likeliest.", 1)
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = _optional("Keep this total probability.", 1)
+    n: Annotated[int, Field(ge=1, lt=2**31), WHOLE] | None = _optional("Texts for each prompt.", 1)
+    stream: bool | None = _optional("Tell tokens as they come, as server-sent events.", False)
+    stream_options: StreamOptions | None = _optional("What a stream tells besides.")
+    stop: StopWords | None = _optional("Stop before any of these strings.")
+    presence_penalty: Penalty | None = _optional("Subtracted from tokens that the text has.", 0)
+    frequency_penalty: Penalty | None = _optional("The same times how often it has them.", 0)
+    logit_bias: Biases | None = _optional("Added to the logits of these token ids; -100 forbids a token.")
+    seed: Annotated[int, Field(ge=-(2**63), lt=SEEDS), WHOLE] | None = _optional(
+        "Equal seeds give equal texts. One is drawn, and told in the answer, where none is given."
     )
     # OpenAI's that change nothing here
     user: str | None = UNUSED
@@ -131,49 +136,38 @@ class Sampling(Body):
     safety_identifier: str | None = UNUSED
     prompt_cache_key: str | None = UNUSED
     # vLLM's names
-    top_k: Annotated[int, Field(ge=-1, le=2**31), WHOLE] | None = Field(
-        default=None, description="Keep the k likeliest; 0 or -1: all."
+    top_k: Annotated[int, Field(ge=-1, le=2**31), WHOLE] | None = _optional("Keep the k likeliest; 0 or -1: all.", 0)
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = _optional("Drop what is less likely than this share.", 0)
+    repetition_penalty: Annotated[float, Field(ge=1e-3, le=1e3)] | None = _optional(
+        "Divides the logits of tokens seen before, prompt included.", 1
     )
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None, description="Drop what is less likely than this share."
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31), WHOLE] | None = _optional("No end before so many tokens.", 0)
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=1000, fail_fast=True)] | None = _optional(
+        "Stop before these."
     )
-    repetition_penalty: Annotated[float, Field(ge=1e-3, le=1e3)] | None = Field(
-        default=None, description="Divides the logits of tokens seen before, prompt included; 1."
+    include_stop_str_in_output: bool | None = _optional("The stop string is part of the text.", False)
+    ignore_eos: bool | None = _optional("Go on after <|endoftext|>.", False)
+    bad_words: Annotated[list[StopWord], Field(max_length=1000, fail_fast=True)] | None = _optional(
+        "Strings that the text never holds."
     )
-    min_tokens: Annotated[int, Field(ge=0), WHOLE] | None = Field(
-        default=None, description="No end before so many tokens."
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1), WHOLE] | None = _optional(
+        "Keep so many tokens of the prompt; -1: as many as the window holds."
     )
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=1000, fail_fast=True)] | None = Field(
-        default=None, description="Stop before these."
-    )
-    include_stop_str_in_output: bool | None = Field(default=None, description="The stop string is part of the text.")
-    ignore_eos: bool | None = Field(default=None, description="Go on after <|endoftext|>.")
-    bad_words: Annotated[list[StopWord], Field(max_length=1000, fail_fast=True)] | None = Field(
-        default=None, description="Strings that the text never holds."
-    )
-    truncate_prompt_tokens: Annotated[int, Field(ge=-1), WHOLE] | None = Field(
-        default=None, description="Keep so many tokens of the prompt; -1: as many as the window holds."
-    )
-    truncation_side: Literal["left", "right"] | None = Field(default=None, description="left drops the oldest.")
+    truncation_side: Literal["left", "right"] | None = _optional("left drops the oldest.", "left")
     # ours
-    typical_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="Locally typical sampling; 1 is off."
+    typical_p: Annotated[float, Field(gt=0, le=1)] | None = _optional("Locally typical sampling; 1 is off.", 1)
+    no_repeat_ngram_size: Annotated[int, Field(ge=0, le=2**31), WHOLE] | None = _optional(
+        "No sequence of so many tokens comes twice.", 0
     )
-    no_repeat_ngram_size: Annotated[int, Field(ge=0, le=2**31), WHOLE] | None = Field(
-        default=None, description="No sequence of so many tokens comes twice."
+    banned_ids: Annotated[list[TokenId], Field(max_length=100_000, fail_fast=True)] | None = _optional("Never chosen.")
+    forced_ids: Annotated[list[TokenId], Field(max_length=100_000, fail_fast=True)] | None = _optional(
+        "The text begins with these token ids."
     )
-    banned_ids: Annotated[list[TokenId], Field(max_length=100_000, fail_fast=True)] | None = Field(
-        default=None, description="Never chosen."
+    until_sentence: bool | None = _optional("Stop after the first whole sentence.", False)
+    overflow: Overflow | None = _optional(
+        "When the window is full: slide keeps its newest half, stop ends the text, error refuses.", "slide"
     )
-    forced_ids: Annotated[list[TokenId], Field(max_length=100_000, fail_fast=True)] | None = Field(
-        default=None, description="The text begins with these token ids."
-    )
-    until_sentence: bool | None = Field(default=None, description="Stop after the first whole sentence.")
-    overflow: Overflow | None = Field(
-        default=None,
-        description="When the window is full: slide keeps its newest half, stop ends the text, error refuses.",
-    )
-    chain: Chain | None = Field(default=None, description="standard, or the rules of an old program.")
+    chain: Chain | None = _optional("standard, or the rules of an old program.", "standard")
 
     @property
     def streamed(self) -> bool:
@@ -206,6 +200,16 @@ class Sampling(Body):
         }
         return SamplingConfig(**{name: value for name, value in asked.items() if value is not None})
 
+    @property
+    def samples_field(self) -> str:
+        """Which field tells how many texts."""
+        return "n"
+
+    @property
+    def tokens_field(self) -> str:
+        """Which field tells how many tokens."""
+        return "max_tokens"
+
     def stopping(self, max_new_tokens: int) -> StopConfig:
         """When the text ends, in our terms."""
         return StopConfig(
@@ -222,36 +226,27 @@ class Sampling(Body):
 class CompletionRequest(Sampling):
     """Continue one text or several."""
 
-    prompt: Prompts | None = Field(
-        default=None, description="Text, token ids, or a list of either; an empty text starts from nothing."
+    prompt: Prompts | None = _optional("Text, token ids, or a list of either; an empty text starts from nothing.", "")
+    max_tokens: Annotated[int, Field(ge=0, lt=2**31), WHOLE] | None = _optional("New tokens for each text.", 16)
+    best_of: Annotated[int, Field(ge=1, lt=2**31), WHOLE] | None = _optional("Write so many, and give the n likeliest.")
+    logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = _optional(
+        "Tell each token's log-probability, and so many of the likeliest."
     )
-    max_tokens: Annotated[int, Field(ge=0), WHOLE] | None = Field(
-        default=None, description="New tokens for each text; 16."
+    echo: bool | None = _optional("The answer begins with the prompt.", False)
+    suffix: Annotated[str, Field(max_length=0)] | None = _optional("Only empty: GPT-2 writes forwards.")
+    prompt_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = _optional(
+        "Tell the likelihood of the prompt's tokens as vLLM does."
     )
-    best_of: Annotated[int, Field(ge=1), WHOLE] | None = Field(
-        default=None, description="Write so many, and give the n likeliest."
-    )
-    logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
-        default=None, description="Tell each token's log-probability, and so many of the likeliest."
-    )
-    echo: bool | None = Field(default=None, description="The answer begins with the prompt.")
-    suffix: Annotated[str, Field(max_length=0)] | None = Field(
-        default=None, description="Only empty: GPT-2 writes forwards."
-    )
-    prompt_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
-        default=None, description="Tell the likelihood of the prompt's tokens as vLLM does."
-    )
-    return_token_ids: bool | None = Field(default=None, description="Tell the ids of the prompt and of the text.")
-    return_entropy: bool | None = Field(
-        default=None, description="With logprobs: how undecided the model was, in nats."
-    )
-    return_tokens_as_token_ids: bool | None = Field(
-        default=None, description="In logprobs, write tokens as token_id:123."
-    )
-    parse_special: bool | None = Field(
-        default=None, description="<|endoftext|> in a prompt is the end token, not text."
-    )
-    add_special_tokens: bool | None = Field(default=None, description="No effect: GPT-2 adds none.")
+    return_token_ids: bool | None = _optional("Tell the ids of the prompt and of the text.", False)
+    return_entropy: bool | None = _optional("With logprobs: how undecided the model was, in nats.", False)
+    return_tokens_as_token_ids: bool | None = _optional("In logprobs, write tokens as token_id:123.", False)
+    parse_special: bool | None = _optional("<|endoftext|> in a prompt is the end token, not text.", False)
+    add_special_tokens: bool | None = _optional("No effect: GPT-2 adds none.")
+
+    @property
+    def samples_field(self) -> str:
+        """best_of where it is given."""
+        return "n" if self.best_of is None else "best_of"
 
     def new_tokens(self, most: int) -> int:
         """How many to write where `most` are allowed; as many as OpenAI's where nothing is said."""
@@ -296,22 +291,25 @@ class ChatRequest(Sampling):
     prompt_field: ClassVar[str] = "messages"
 
     messages: Annotated[list[Message], Field(min_length=1, fail_fast=True, description="The turns so far.")]
-    max_tokens: Annotated[int, Field(ge=1), WHOLE] | None = Field(default=None, description="New tokens; 256.")
-    max_completion_tokens: Annotated[int, Field(ge=1), WHOLE] | None = Field(
-        default=None, description="The same, by its newer name."
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31), WHOLE] | None = _optional("New tokens.", 256)
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31), WHOLE] | None = _optional(
+        "The same, by its newer name."
     )
-    logprobs: bool | None = Field(default=None, description="Tell each token's log-probability.")
-    top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
-        default=None, description="And so many of the likeliest."
-    )
+    logprobs: bool | None = _optional("Tell each token's log-probability.", False)
+    top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = _optional("And so many of the likeliest.")
     # OpenAI's that must say what is the case anyway
-    response_format: PlainText | None = Field(default=None, description="Only text.")
-    tools: Nothing | None = Field(default=None, description="Only an empty list: a base model calls no tools.")
-    functions: Nothing | None = Field(default=None, description="As tools.")
+    response_format: PlainText | None = _optional("Only text.")
+    tools: Nothing | None = _optional("Only an empty list: a base model calls no tools.")
+    functions: Nothing | None = _optional("As tools.")
     tool_choice: Literal["none", "auto"] | None = UNUSED
     function_call: Literal["none", "auto"] | None = UNUSED
     parallel_tool_calls: bool | None = UNUSED
-    modalities: list[Literal["text"]] | None = Field(default=None, description="Only text.")
+    modalities: list[Literal["text"]] | None = _optional("Only text.")
+
+    @property
+    def tokens_field(self) -> str:
+        """The newer name where it is used."""
+        return "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
 
     def new_tokens(self, most: int) -> int:
         """How many to write where `most` are allowed."""
@@ -343,6 +341,6 @@ class GenerateRequest(Body):
 
     text: Text
     model: str | None = None
-    max_length: Annotated[int, Field(ge=1), WHOLE] = Field(
+    max_length: Annotated[int, Field(ge=1, lt=2**31), WHOLE] = Field(
         default=100, description="Tokens, those of the text included."
     )

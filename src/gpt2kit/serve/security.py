@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Callable
 from uuid import uuid4
 
 from starlette._utils import get_route_path
@@ -36,7 +37,7 @@ READING = ("GET", "HEAD")
 PUBLIC = re.compile(r"/|/runs|/docs|/favicon\.ico|/health|/livez|/readyz|/page/[A-Za-z0-9_-]+(\.[A-Za-z0-9]+)+")
 """Paths below the app's own root that anyone may read without a key."""
 FORM = ("POST", "/")
-"""The one request that brings its key in the body: its handler must ask Keys.accepts."""
+"""The one request that may bring its key in the body: its handler must ask Keys.accepts."""
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(:\d*)?")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PREFLIGHT_SECONDS = 600
@@ -46,18 +47,28 @@ def require_safe_address(config: ServingConfig, keys: Keys) -> None:
     """Raise ConfigError if other machines could write with this one without a key and nobody said they may."""
     require(
         bool(keys) or config.without_key or _is_loopback(config.host),
-        f"on {config.host} other machines reach this server, and it has no key: give it one with --api-key, "
-        "or let everyone in with --without-key",
+        f"on {config.host} other machines reach this server, and it has no key: give it one with --api-key-file "
+        "or --api-key, or let everyone in with --without-key",
     )
+
+
+def key_in(asked: Headers) -> str:
+    """The key that these headers bring, "" for none."""
+    scheme, _, token = asked.get("authorization", "").partition(" ")
+    bearer = token.strip() if scheme.lower() == "bearer" else ""
+    return bearer or asked.get("x-api-key", "")
 
 
 class Gate:
     """ASGI middleware: lets a request through to `app`, or answers it with an error itself."""
 
-    def __init__(self, app: ASGIApp, config: ServingConfig, keys: Keys) -> None:
+    def __init__(
+        self, app: ASGIApp, config: ServingConfig, keys: Keys, count: Callable[[int], None] = lambda status: None
+    ) -> None:
+        """`count` hears the status of every refusal."""
         machine = socket.gethostname()
         short = machine.partition(".")[0]
-        self.app, self.keys, self.max_body = app, keys, config.max_body
+        self.app, self.keys, self.count, self.max_body = app, keys, count, config.max_body
         names = ("localhost", machine, short, f"{short}.local", config.host, *config.allow_host)
         self.hosts = {name.lower() for name in names}
         self.origins = {origin.lower() for origin in config.allow_origin}
@@ -72,7 +83,10 @@ class Gate:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Headers(scope=scope)
-        send = self._with_headers(send, asked)
+        request_id = asked.get("x-request-id", "")
+        request_id = request_id if REQUEST_ID.fullmatch(request_id) else uuid4().hex
+        scope = {**scope, "state": {**scope.get("state", {}), "request_id": request_id}}  # for the log
+        send = self._with_headers(send, asked, request_id)
         try:
             self._check_host(asked)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in asked and self._shares_with(asked):
@@ -82,6 +96,7 @@ class Gate:
             self._check_key(scope, asked)
             self._check_length(asked)
         except HttpError as error:
+            self.count(error.status)
             await error_response(error)(scope, receive, send)
         else:
             await self._pass_on(scope, receive, send)
@@ -116,9 +131,7 @@ class Gate:
         method, path = scope["method"], get_route_path(scope)
         if not self.keys or (method in READING and PUBLIC.fullmatch(path)) or (method, path) == FORM:
             return
-        scheme, _, token = asked.get("authorization", "").partition(" ")
-        bearer = token.strip() if scheme.lower() == "bearer" else ""
-        given = bearer or asked.get("x-api-key", "")
+        given = key_in(asked)
         if not self.keys.accepts(given):
             problem = "this key is not one of the server's" if given else "this server needs a key"
             raise HttpError(
@@ -130,6 +143,9 @@ class Gate:
 
     def _check_length(self, asked: Headers) -> None:
         length = asked.get("content-length", "")
+        if length and "transfer-encoding" in asked:  # RFC 9112, 6.1: two proxies may see two requests in it
+            problem = "a body has a Content-Length or a Transfer-Encoding, not both"
+            raise HttpError(400, problem, code="invalid_body", headers={"Connection": "close"})
         if length.isdecimal() and int(length[:20]) > self.max_body:  # what lies beyond 20 digits is counted as it comes
             raise self._too_large()
 
@@ -142,10 +158,9 @@ class Gate:
         origin = asked.get("origin")
         return origin is not None and ("*" in self.origins or origin.lower() in self.origins)
 
-    def _with_headers(self, send: Send, asked: Headers) -> Send:
+    def _with_headers(self, send: Send, asked: Headers, request_id: str) -> Send:
         """`send`, which gives every answer the headers that all have."""
-        request_id = asked.get("x-request-id", "")
-        headers = {**SECURITY_HEADERS, "x-request-id": request_id if REQUEST_ID.fullmatch(request_id) else uuid4().hex}
+        headers = {**SECURITY_HEADERS, "x-request-id": request_id}
         if self._shares_with(asked):
             headers["Access-Control-Allow-Origin"] = "*" if "*" in self.origins else asked["origin"]
             headers["Access-Control-Expose-Headers"] = "Retry-After, x-should-retry, x-request-id"

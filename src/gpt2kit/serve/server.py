@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
         """Of uvicorn's: ten times a second."""
         if self._worker.was_ready and not self._told_ready:
             self._told_ready = True
-            self._tell("ready")
+            self._tell(f"ready ({self._worker.engine}, {self._worker.device})")
         if self._stopping and self._close_at is None:
             self._close_at = time.monotonic() + self._grace
             if (jobs := self._worker.jobs) and self._grace:
@@ -107,8 +107,19 @@ def links(host: str, port: int) -> str:
     """Where a browser finds what listens there: all addresses of a machine have one for itself and one for others."""
     if host not in ("0.0.0.0", "::"):
         return _link(host, port)
-    here = _link("127.0.0.1" if host == "0.0.0.0" else "::1", port)
-    return f"{here} (from other machines: {_link(socket.gethostname(), port)})"
+    here, others = _link("127.0.0.1" if host == "0.0.0.0" else "::1", port), _link(_address_for_others(host), port)
+    return f"{here} (from other machines: {others})"
+
+
+def _address_for_others(host: str) -> str:
+    """What this machine sends from, or its name where it has no network. Nothing is sent: UDP connects by itself."""
+    family, elsewhere = (socket.AF_INET, "192.0.2.1") if host == "0.0.0.0" else (socket.AF_INET6, "2001:db8::1")
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.connect((elsewhere, 9))  # an address for documentation: nobody's
+            return str(asking.getsockname()[0])
+    except OSError:
+        return socket.gethostname()
 
 
 def _link(host: str, port: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 
 from gpt2kit.serve.answers import Detokenized, Tokenized, TokenizerInfo
@@ -16,13 +17,16 @@ from gpt2kit.tokenizer.vocabulary import END
 router = APIRouter()
 
 
-# Plain functions: the framework calls them on a thread of its pool, for a long text takes its time.
 @router.post(
     "/tokenize", summary="Turn text into token ids.", response_model=Tokenized, response_model_exclude_unset=True
 )
-def tokenize(asked: TokenizeRequest, request: Request) -> dict[str, Any]:
+async def tokenize(asked: TokenizeRequest, request: Request) -> dict[str, Any]:
     """vLLM's route."""
-    model: Model = request.app.state.models.find(asked.model)
+    state = request.app.state
+    return await run_sync(_tokenized, asked, state.models.find(asked.model), limiter=state.readers)
+
+
+def _tokenized(asked: TokenizeRequest, model: Model) -> dict[str, Any]:
     ids = model.tokenizer.encode(asked.prompt, special=asked.parse_special)
     told: dict[str, Any] = {"count": len(ids), "max_model_len": model.window, "tokens": ids}
     if asked.return_token_strs:
@@ -34,15 +38,19 @@ def tokenize(asked: TokenizeRequest, request: Request) -> dict[str, Any]:
 
 
 @router.post("/detokenize", summary="Turn token ids into text.")
-def detokenize(asked: DetokenizeRequest, request: Request) -> Detokenized:
+async def detokenize(asked: DetokenizeRequest, request: Request) -> Detokenized:
     """vLLM's route; bytes that are no text become U+FFFD."""
-    model: Model = request.app.state.models.find(asked.model)
+    state = request.app.state
+    return await run_sync(_detokenized, asked, state.models.find(asked.model), limiter=state.readers)
+
+
+def _detokenized(asked: DetokenizeRequest, model: Model) -> Detokenized:
     require_known_ids(model, "tokens", asked.tokens)
     return Detokenized(prompt=model.tokenizer.decode(asked.tokens))
 
 
 @router.get("/tokenizer_info", summary="What the tokenizer is.")
-def tokenizer_info(request: Request, model: str | None = None) -> TokenizerInfo:
+async def tokenizer_info(request: Request, model: str | None = None) -> TokenizerInfo:
     """vLLM's route, as far as GPT-2 has something to tell."""
     found: Model = request.app.state.models.find(model)
     return TokenizerInfo(

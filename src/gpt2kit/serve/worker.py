@@ -16,13 +16,14 @@ from queue import SimpleQueue
 from typing import Literal
 
 from gpt2kit.config.serving import ServingConfig
-from gpt2kit.errors import ConfigError, Gpt2kitError, QueueFull
+from gpt2kit.errors import ConfigError, Gpt2kitError, OutOfMemory, QueueFull
 from gpt2kit.generate.engine import Engine
-from gpt2kit.generate.select import DeviceName, EngineName
+from gpt2kit.generate.select import DeviceName, EngineName, preferred_engine
 from gpt2kit.serve.desk import Desk
-from gpt2kit.serve.errors import Unavailable
-from gpt2kit.serve.job import Arrival, Job, Order
+from gpt2kit.serve.errors import HttpError, Unavailable
+from gpt2kit.serve.job import Arrival, Job
 from gpt2kit.serve.models import Model, Models, OpenEngine
+from gpt2kit.serve.ordering import Order
 
 State = Literal["loading", "ready", "draining", "dead"]
 Inbox = SimpleQueue[Callable[[], object]]
@@ -50,7 +51,11 @@ class Worker:
                     "may be used for models; give more with --memory, or serve a smaller one"
                 )
         self._models, self._config, self._memory_bytes = models, config, memory_bytes
-        self._engine, self.device = engine, device
+        self._engine, self._device = engine, device
+        self.engine: str = engine if isinstance(engine, str) else "own"
+        """What it writes with: "auto" until a model has been read."""
+        self.device: str = device
+        """Where: "auto" until then."""
         self._lock = threading.Lock()  # of _thread, _jobs, and which inbox an order goes into
         self._thread: threading.Thread | None = None
         self._jobs: dict[Job, None] = {}
@@ -99,11 +104,6 @@ class Worker:
         return "ready" if self.was_ready else "loading"
 
     @property
-    def engine(self) -> str:
-        """What it writes with."""
-        return self._engine if isinstance(self._engine, str) else "own"
-
-    @property
     def jobs(self) -> int:
         """Orders taken and not finished."""
         return len(self._jobs)
@@ -128,17 +128,15 @@ class Worker:
         """Whether it is in memory."""
         return model in self._desks
 
+    def require_room(self) -> None:
+        """Raise what `submit` would raise now, before work is put into an order."""
+        with self._lock:
+            self._require_room()
+
     def submit(self, order: Order) -> Job:
         """Take an order, in a running event loop. Raises QueueFull, Unavailable."""
         with self._lock:
-            self._start()
-            if (state := self.state) != "ready":
-                raise unavailable(state)
-            if len(self._jobs) >= self._config.slots + self._config.queue:
-                raise QueueFull(
-                    f"{len(self._jobs)} requests are being answered or wait already, as many as this server takes; "
-                    "ask again in a moment"
-                )
+            self._require_room()
             job = Job(order)
             self._jobs[job] = None
             self._inbox.put(lambda: self._begin(job))
@@ -158,14 +156,25 @@ class Worker:
         self._inbox.put(lambda: job.call(_settle, answer, self._place_of(job)))
         return await answer
 
-    # --- in the worker's thread ---
+    # --- with the lock held ---
+
+    def _require_room(self) -> None:
+        self._start()
+        if (state := self.state) != "ready":
+            raise unavailable(state)
+        if len(self._jobs) >= self._config.slots + self._config.queue:
+            raise QueueFull(
+                f"{len(self._jobs)} requests are being answered or wait already, as many as this server takes; "
+                "ask again in a moment"
+            )
 
     def _start(self) -> None:
-        """With the lock held."""
         if not (self._thread or self._draining or self.fault):
             self._thread = threading.Thread(target=self._work, name="gpt2kit worker", daemon=True)
             self._inbox.put(lambda: self._want(self._models.default))
             self._thread.start()
+
+    # --- in the worker's thread ---
 
     def _work(self) -> None:
         try:
@@ -253,21 +262,28 @@ class Worker:
         """Whether there is memory for this model, once those that were idle longest have left."""
         free = self._memory_bytes - sum(loaded.size_bytes for loaded in self._desks)
         leaving = list[Model]()
-        for loaded, desk in self._desks.items():
-            if free < model.size_bytes and not desk.busy:
-                leaving.append(loaded)
-                free += loaded.size_bytes
+        for idle in self._idle():
+            if free < model.size_bytes:
+                leaving.append(idle)
+                free += idle.size_bytes
         if free < model.size_bytes:
             return False
+        self._close_for(model, leaving)
+        return True
+
+    def _idle(self) -> list[Model]:
+        """Models in memory that write nothing, the one asked longest ago first."""
+        return [model for model, desk in self._desks.items() if not desk.busy]
+
+    def _close_for(self, model: Model, leaving: Iterable[Model]) -> None:
         for idle in leaving:
             log.info("%s makes room for %s", idle.name, model.name)
-            self._desks.pop(idle).close()
-        return True
+            _close(self._desks.pop(idle))
 
     def _load(self, model: Model, inbox: Inbox) -> None:
         """In a thread of its own. The inbox is that of the thread that asked: another one may have begun."""
         try:
-            engine = model.load(self._engine, self.device, self._config.slots)
+            engine = model.load(self._engine, self._device, self._config.slots)
         except BaseException as error:
             problem = error
             inbox.put(lambda: self._not_loaded(model, problem))
@@ -275,6 +291,9 @@ class Worker:
             inbox.put(lambda: self._loaded(model, engine))
 
     def _loaded(self, model: Model, engine: Engine) -> None:
+        if self.engine == "auto":
+            self.engine = preferred_engine()
+        self.device = str(getattr(engine, "device", "cpu")).partition(":")[0]  # of "cuda:0"
         self._loading, self.was_ready = None, True
         self._desks[model] = Desk(model, engine)
         self._hand_over(model, self._wanted.pop(model))
@@ -282,10 +301,16 @@ class Worker:
     def _not_loaded(self, model: Model, error: BaseException) -> None:
         if not self.was_ready:
             raise error
-        log.error("%s could not be loaded: %s", model.name, error, exc_info=not isinstance(error, Gpt2kitError))
         self._loading = None
+        if isinstance(error, OutOfMemory) and (idle := self._idle()):
+            self._close_for(model, idle)
+            return  # it is wanted still, so it is read once more
+        log.error("%s could not be loaded: %s", model.name, error, exc_info=not isinstance(error, Gpt2kitError))
+        problem = f"the model {model.name!r} could not be loaded; the server's log tells why"
+        gone = HttpError(503, problem, code="model_not_loaded", headers={"x-should-retry": "false"})
+        refusal = Unavailable(problem, code="model_not_loaded") if isinstance(error, OutOfMemory) else gone
         for job in self._wanted.pop(model):
-            self._tell(job, [Unavailable(f"the model {model.name!r} could not be loaded; the server's log tells why")])
+            self._tell(job, [refusal])
 
     def _tell(self, job: Job, arrivals: list[Arrival]) -> None:
         if any(isinstance(arrival, Gpt2kitError) for arrival in arrivals):
@@ -304,9 +329,8 @@ class Worker:
 
     def _close(self) -> None:
         """Answer everybody who waits: nothing more comes. Who asks from now on asks the next thread."""
-        for desk in self._desks.values():
-            desk.close()
-        self._desks, self._wanted, self._loading, self._ending = {}, {}, None, False
+        desks, self._desks = list(self._desks.values()), {}
+        self._wanted, self._loading, self._ending = {}, None, False
         with self._lock:
             jobs, self._jobs = self._jobs, {}
             self._inbox, self._thread = SimpleQueue(), None
@@ -314,12 +338,21 @@ class Worker:
         stopped = Unavailable("the server was stopped before this answer was whole", code="draining")
         for job in jobs:
             self._tell(job, [unavailable("dead") if self.fault else stopped])
+        for desk in desks:  # last of all, for it may take long
+            _close(desk)
 
 
 def unavailable(state: State) -> Unavailable:
     """Why a worker in this state, which is not "ready", takes no orders."""
     code, message = UNAVAILABLE[state]
     return Unavailable(message, code=code)
+
+
+def _close(desk: Desk) -> None:
+    try:
+        desk.close()
+    except Exception:  # no reason to stop the others
+        log.exception("%s could not be closed", desk.model.name)
 
 
 def _settle(question: asyncio.Future[int | str | None], answer: int | str | None) -> None:

@@ -128,7 +128,7 @@ def crowd(address, **fields):
 def running(address):
     """How many texts the server writes now, by its own metrics."""
     text = openai.DefaultHttpxClient().get(f"{address}/metrics").text
-    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("gpt2kit_requests_running"))
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("gpt2kit_texts_running"))
 
 
 def seconds_until_idle(address):

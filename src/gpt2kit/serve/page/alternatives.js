@@ -19,16 +19,21 @@ export class Alternatives {
   /** Show tries; `first` is the number of the first of them among the tries of their place. */
   show(tries, first) {
     Object.assign(this, { tries, first });
-    this.#cards = tries.map((one, index) => this.#card(index));
+    this.draw();
+    this.element.hidden = false;
+    this.element.focus({ preventScroll: true });
+    this.element.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Draw the cards, in the page's language. */
+  draw() {
+    this.#cards = this.tries.map((one, index) => this.#card(index));
     const none = make("button", { type: "button", className: "quiet" }, t("noneOfThem"));
     none.addEventListener("click", () => this.onTake(-1));
     const header = make("header", {}, make("h2", {}, t("alternatives")), none);
     this.element.setAttribute("aria-label", t("alternatives"));
     this.element.replaceChildren(header, make("div", { className: "alternatives-row" }, ...this.#cards.map(({ card }) => card)));
-    this.element.hidden = false;
     this.update();
-    this.element.focus({ preventScroll: true });
-    this.element.scrollIntoView({ block: "nearest" });
   }
 
   update() {
@@ -66,8 +71,11 @@ export class Alternatives {
     const text = make("p", {});
     const note = make("span", { className: "muted small figures" });
     const button = make("button", { type: "button" }, t("take", { number: index + 1 }));
-    const card = make("article", { className: "alternative", "aria-label": t("alternative", { number: index + 1 }) }, text, make("footer", {}, note, button));
-    card.addEventListener("click", () => getSelection().isCollapsed && this.onTake(index));
+    const card = make("article", { className: "alternative", "aria-label": t("alternative", { number: index + 1 }) }, make("header", {}, button, note), text);
+    card.addEventListener("click", () => {
+      const selecting = !getSelection().isCollapsed && card.contains(getSelection().anchorNode);
+      if (!selecting) this.onTake(index);
+    });
     return { card, text, note, button };
   }
 }

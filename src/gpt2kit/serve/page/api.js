@@ -72,6 +72,7 @@ export async function* stream(path, body, { signal, onComment }) {
 }
 
 async function request(path, body, signal) {
+  if (!/^[\x21-\x7e]*$/.test(key())) throw new ApiError("", { status: 401 }); // no header can carry it
   const headers = key() === "" ? {} : { Authorization: `Bearer ${key()}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const options = { method: body === undefined ? "GET" : "POST", headers, signal };

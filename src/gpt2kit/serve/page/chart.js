@@ -1,6 +1,6 @@
 /** Curves in one SVG: axes, lines, markers, and a cross-hair that mouse, finger and arrow keys move.
  *
- * A series: {name, label, slot, marked, points: [{x, y}]}, points in the order of x; a y of null is a gap.
+ * A series: {label, slot, marked, points: [{x, y}]}, points in the order of x; a y of null is a gap.
  * `slot` chooses colour, marker and dashes together, so that no two runs differ by colour alone.
  */
 
@@ -48,7 +48,7 @@ function marker(series, x, y) {
 }
 
 /** Round numbers from `low` to `high`, about `count` of them. */
-export function ticks(low, high, count) {
+function ticks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5].find((factor) => factor * power >= rough * 0.99) ?? 10);
@@ -58,7 +58,7 @@ export function ticks(low, high, count) {
 }
 
 /** The losses to show: first steps and lone spikes may leave at the top, lest they squash all the rest. */
-export function lossLimits(series) {
+function lossLimits(series) {
   const parts = series.map(({ points }) => points.filter(({ y }) => y !== null)).filter((points) => points.length);
   if (!parts.length) return [0, 1];
   const low = Math.min(...parts.flat().map(({ y }) => y));

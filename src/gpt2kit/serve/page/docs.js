@@ -68,7 +68,7 @@ function python() {
     "from openai import OpenAI",
     "",
     `client = OpenAI(base_url="${base}v1", api_key="${key() === "" ? "none" : "KEY"}")`,
-    `answer = client.completions.create(model="${model}", prompt="Once upon a time", max_tokens=40)`,
+    `answer = client.completions.create(model=${JSON.stringify(model)}, prompt="Once upon a time", max_tokens=40)`,
     "print(answer.choices[0].text)",
   ].join("\n");
 }

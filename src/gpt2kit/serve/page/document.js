@@ -3,7 +3,7 @@
  * A run is { text, tokens } and never changes; an edit makes new runs. `tokens` is null where the user wrote. Where
  * the model wrote it lists what the text is made of, most often one token, several where a character spreads over
  * them, none where only a part of a token was kept. A token is { id, logprob, entropy, top: [{ id, text, logprob }] }.
- * `partial` marks tokens at the end of a text that are the beginning of a character only.
+ * `partial` marks tokens at the end of a text that are the beginning of a character only; `model` names who wrote, or is "".
  * Positions count UTF-16 units, as JavaScript's strings do.
  */
 
@@ -11,8 +11,8 @@ export function userRun(text) {
   return Object.freeze({ text, tokens: null });
 }
 
-export function modelRun(text, tokens, partial = false) {
-  return Object.freeze({ text, tokens: Object.freeze(tokens), partial });
+export function modelRun(text, tokens, partial = false, model = "") {
+  return Object.freeze({ text, tokens: Object.freeze(tokens), partial, model });
 }
 
 export function textOf(runs) {
@@ -67,11 +67,16 @@ export function difference(before, after, caret = after.length) {
   return { start: prefix, end: before.length - suffix, text: after.slice(prefix, after.length - suffix) };
 }
 
-/** The runs before a position, as a request: text up to a whole character, and the ids of the bytes that follow it.
- * `before` are the runs of that text; the ids stand for the runs after them. */
-export function promptOf(runs) {
+/** Whether the ids of a run are ids of this model's. */
+export function writtenBy(run, model) {
+  return run.model === model || run.model === "" || model === "";
+}
+
+/** The runs before a position, as a request to a model: text up to a whole character, and the ids of the bytes that
+ * follow it. `before` are the runs of that text; the ids stand for the runs after them. */
+export function promptOf(runs, model) {
   let whole = runs.length;
-  while (whole > 0 && runs[whole - 1].partial) whole -= 1;
+  while (whole > 0 && runs[whole - 1].partial && writtenBy(runs[whole - 1], model)) whole -= 1;
   const before = runs.slice(0, whole);
   const forcedIds = runs.slice(whole).flatMap((run) => run.tokens.map((token) => token.id));
   return { before, prompt: textOf(before), forcedIds };
@@ -100,7 +105,8 @@ export function nameOf(runs, most = 48) {
 export function packed(runs, alternatives = true) {
   return runs.map((run) => {
     if (run.tokens === null) return run.text;
-    return { t: run.text, k: run.tokens.map((token) => packedToken(token, alternatives)), ...(run.partial ? { p: 1 } : {}) };
+    const rest = { ...(run.partial ? { p: 1 } : {}), ...(run.model === "" ? {} : { m: run.model }) };
+    return { t: run.text, k: run.tokens.map((token) => packedToken(token, alternatives)), ...rest };
   });
 }
 
@@ -116,7 +122,7 @@ export function unpacked(list) {
   return joined(list.map((item) => {
     if (typeof item === "string") return userRun(item);
     if (typeof item?.t !== "string" || !Array.isArray(item.k)) throw new TypeError("a run must be a text or an object with t and k");
-    return modelRun(item.t, item.k.map(unpackedToken), item.p === 1);
+    return modelRun(item.t, item.k.map(unpackedToken), item.p === 1, typeof item.m === "string" ? item.m : "");
   }));
 }
 

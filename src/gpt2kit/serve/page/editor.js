@@ -14,6 +14,7 @@ export class Editor {
   #drawn = []; // { run, start, end, dropped, node } for each child, in order
   #dropped = 0; // characters at the beginning that the model will not read
   #composing = false;
+  #ending = null; // the timer after which a composition is over
   #selection = null; // where the caret was last, { start, end }; null until it was set
 
   /** `onEdit({ start, end, text }, caret)` is asked to make an edit; `onHistory(step)` to undo (-1) or redo (1). */
@@ -24,7 +25,7 @@ export class Editor {
     element.addEventListener("beforeinput", (event) => this.#announced(event));
     element.addEventListener("input", () => this.#happened());
     element.addEventListener("compositionstart", () => this.#compose());
-    element.addEventListener("compositionend", () => setTimeout(() => this.#composed()));
+    element.addEventListener("compositionend", () => (this.#ending = setTimeout(() => this.#composed())));
     element.addEventListener("dragstart", (event) => event.preventDefault());
     document.addEventListener("selectionchange", () => this.#moved());
     this.draw([]);
@@ -38,12 +39,10 @@ export class Editor {
   /** Whether text can be typed; tokens can be walked through where it cannot. */
   setEditable(editable) {
     this.element.setAttribute("role", editable ? "textbox" : "group");
+    if (editable) this.element.setAttribute("aria-multiline", "true");
+    else this.element.removeAttribute("aria-multiline");
     if (!editable) this.element.setAttribute("contenteditable", "false");
     else if (!this.#editable("plaintext-only")) this.element.setAttribute("contenteditable", "true");
-  }
-
-  get composing() {
-    return this.#composing;
   }
 
   get focused() {
@@ -64,8 +63,8 @@ export class Editor {
   }
 
   /** Put the caret at a position; it is shown only while the element has the focus. */
-  setCaret(at) {
-    this.#selection = { start: at, end: at };
+  setCaret(start, end = start) {
+    this.#selection = { start, end };
     if (this.focused && !this.#composing) this.#showCaret();
   }
 
@@ -187,6 +186,8 @@ export class Editor {
   }
 
   #compose() {
+    clearTimeout(this.#ending);
+    if (this.#composing) return;
     this.onCompose();
     this.#composing = true;
   }
@@ -239,7 +240,7 @@ export class Editor {
     let at = 0;
     for (const { node, start, end } of this.#drawn) {
       const size = end - start;
-      if (position <= at + size) return [node.firstChild ?? node, position - at].slice(0, 2);
+      if (position <= at + size) return [node.firstChild ?? node, position - at];
       at += size;
     }
     return [this.element, this.#drawn.length];
@@ -284,7 +285,7 @@ function shownText(element) {
     if (node.nodeName === "BR") text += node === element.lastChild ? "" : "\n";
     else text += node.nodeType === Node.TEXT_NODE ? node.data : shownText(node);
   }
-  return text.replace(/\r\n?/g, "\n").replace(/\u00a0/g, " ");
+  return text;
 }
 
 /** The runs as the children that show them: a run on the border of what is dropped is shown in two parts. */

@@ -3,7 +3,7 @@
 import { ApiError, stream, untilReady } from "./api.js";
 import { Pieces } from "./pieces.js";
 
-export const ALTERNATIVES = 10; // shown for every token
+const ALTERNATIVES = 10; // shown for every token
 
 /** The request for a text after `prompt`. `sampling` holds the server's names. */
 export function requestFor({ prompt, forcedIds, model, sampling, count, seed }) {
@@ -23,15 +23,15 @@ export function requestFor({ prompt, forcedIds, model, sampling, count, seed }) 
   };
 }
 
-/** A try that nothing is written in yet; it begins with the forced ids. */
-export function emptyTry(forcedIds = []) {
-  return { runs: [], figures: null, forcedIds };
+/** A try that nothing is written in yet; it begins with the forced ids, which are this model's. */
+export function emptyTry(forcedIds, model) {
+  return { runs: [], figures: null, forcedIds, model };
 }
 
 /** Write into the tries, one a choice. While waiting, `onWait` is told "starting", "queued" or "loading" and a detail;
  * `onText` is called whenever a try has grown. Every try has its figures afterwards, also where an error is thrown. */
 export async function generate(request, tries, { signal, onWait, onText }) {
-  const pieces = tries.map(() => new Pieces());
+  const pieces = tries.map(() => new Pieces(request.model ?? ""));
   const reasons = tries.map(() => null);
   const clock = { sent: performance.now(), first: null, last: null };
   let seed = request.seed;
@@ -91,7 +91,6 @@ function figuresOf(pieces, { sent, first, last }, { seed, index, reason }) {
     firstTokenSeconds: first === null ? null : (first - sent) / 1000,
     reason,
     seed,
-    index,
     count: pieces.length,
   };
 }

@@ -27,8 +27,7 @@ export function readEntry(text) {
   const entry = JSON.parse(text);
   if (entry?.format !== FORMAT) throw new TypeError(`its "format" is not "${FORMAT}"`);
   if (entry.version !== 1) throw new TypeError(`its "version" is ${JSON.stringify(entry.version)}, expected 1`);
-  const model = typeof entry.model === "string" ? entry.model : "";
-  return { name: String(entry.name ?? ""), saved: Number(entry.saved) || 0, model, runs: unpacked(entry.runs) };
+  return { name: String(entry.name ?? ""), saved: validTime(Number(entry.saved)), runs: unpacked(entry.runs) };
 }
 
 /** Keep a document. Returns "kept", "thin" (without alternatives), "full" or "closed". Empty ones are not kept. */
@@ -77,6 +76,11 @@ export function load(id) {
   } catch {
     return null;
   }
+}
+
+/** Dates reach 8.64e15 milliseconds from 1970; beyond that nothing can be shown. */
+function validTime(milliseconds) {
+  return Math.abs(milliseconds) <= 8.64e15 ? milliseconds : 0;
 }
 
 /** What is kept: [{ id, name, saved }], newest first. */

@@ -33,7 +33,7 @@ export class Library {
     const shown = name === "" ? t("historyUnnamed") : name;
     const when = new Intl.DateTimeFormat(language(), { dateStyle: "medium", timeStyle: "short" }).format(saved);
     const note = id === this.current().id ? `${when} · ${t("historyCurrent")}` : when;
-    const open = make("button", { type: "button", className: "open", "aria-label": t("historyOpen", { name: shown }) },
+    const open = make("button", { type: "button", className: "open", "aria-label": t("historyOpen", { name: `${shown} ${note}` }) },
       make("span", { className: "name" }, shown), make("span", { className: "muted small" }, note));
     open.addEventListener("click", () => {
       this.dialog.close();
@@ -51,8 +51,12 @@ export class Library {
     this.onDelete(id);
     const back = make("button", { type: "button", className: "link" }, t("restore"));
     back.addEventListener("click", () => {
-      bring(id, entry);
-      this.draw();
+      try {
+        bring(id, entry);
+        this.draw();
+      } catch {
+        this.#problem(t("storageFull"));
+      }
     });
     row.replaceChildren(make("span", { className: "muted" }, t("historyDeleted")), back);
     back.focus();
@@ -64,8 +68,7 @@ export class Library {
     const content = kind === "txt" ? textOf(runs) : `${JSON.stringify(entry, null, 1)}\n`;
     const type = kind === "txt" ? "text/plain;charset=utf-8" : "application/json";
     const url = URL.createObjectURL(new Blob([content], { type }));
-    const safe = entry.name.replace(/[\\/:*?"<>|\u0000-\u001f…]+/g, " ").trim() || "gpt2kit";
-    make("a", { href: url, download: `${safe}.${kind}` }).click();
+    make("a", { href: url, download: `${fileNameOf(entry.name)}.${kind}` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   }
 
@@ -86,4 +89,10 @@ export class Library {
     byId("history-problem").textContent = message;
     byId("history-problem").hidden = message === "";
   }
+}
+
+/** What every system takes as the name of a file: no special signs, no blanks in a row, no full stop at an end. */
+function fileNameOf(name) {
+  const plain = name.replace(/[\s\\/:*?"<>|\u0000-\u001f]+/g, " ");
+  return plain.replace(/^[\s.]+|[\s\p{P}]+$/gu, "") || "gpt2kit";
 }

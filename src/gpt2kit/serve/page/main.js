@@ -2,6 +2,7 @@
 
 import { Alternatives } from "./alternatives.js";
 import { json, keepKey, key, untilReady } from "./api.js";
+import { copyText } from "./clipboard.js";
 import { userRun, textOf } from "./document.js";
 import { Editor } from "./editor.js";
 import { byId } from "./elements.js";
@@ -14,7 +15,7 @@ import { Models } from "./models.js";
 import { readHash, linkHash, soundSettings } from "./sampling.js";
 import { SettingsPanel } from "./settings.js";
 import { startHeader } from "./site-header.js";
-import { Status } from "./status.js";
+import { Status, told } from "./status.js";
 import { STRINGS } from "./strings.js";
 import { Tokens } from "./tokens.js";
 import { Writer } from "./writer.js";
@@ -59,8 +60,9 @@ const library = new Library({
   current: () => ({ id: open.id, runs: writer.runs, model: models.chosen }),
   onOpen: (id) => openKept(id),
   onImport: (entry) => {
-    openNew(entry.runs);
+    writer.stop();
     status.say(t("imported"));
+    openNew(entry.runs);
   },
   onDelete: (id) => {
     if (id !== open.id) return;
@@ -75,6 +77,7 @@ const open = { id: kept.freshId(), saved: [], timer: null, foreign: false, state
 // ---- what is shown follows what is written ----
 
 function changed() {
+  tokens.follow();
   moved();
   if (open.saved !== writer.runs) open.timer ??= setTimeout(save, SAVE_PAUSE);
 }
@@ -114,21 +117,25 @@ function save() {
   }
   const state = kept.keep(open.id, runs, models.chosen, Date.now());
   open.saved = runs;
+  if (writer.running) return; // its words would cover ours; it is kept again at the end
   if (state !== open.state && state !== "kept") {
-    status.problem(t({ thin: "storageThin", full: "storageFull", closed: "storageClosed" }[state]), [[t("history"), () => library.open()]]);
+    const said = { thin: "storageThin", full: "storageFull", closed: "storageClosed" }[state];
+    status.problem(() => t(said), [["history", () => library.open()]]);
   }
   open.state = state;
 }
 
 function openNew(runs) {
+  writer.stop();
   save();
-  Object.assign(open, { id: kept.freshId(), saved: [], foreign: false });
+  Object.assign(open, { id: kept.freshId(), saved: [], foreign: false, state: "kept" });
   kept.remember(open.id);
   writer.open(runs);
   save();
 }
 
 function openKept(id) {
+  writer.stop();
   save();
   const entry = kept.load(id);
   if (entry === null) return;
@@ -146,19 +153,21 @@ function openFirst() {
     if (id !== undefined && kept.load(id) !== null) openKept(id);
     return;
   }
-  const [values, refusedNames] = soundSettings(link.found, settings.values);
+  const [values, refusedNames] = soundSettings({ stop: "", locked: false, ...link.found }, settings.values);
   settings.set({ ...values, locked: values.locked && values.seed !== null });
   if (link.model !== "") models.want(link.model);
-  openNew(link.prompt === "" ? [] : [userRun(link.prompt)]);
   history.replaceState(null, "", location.pathname + location.search);
+  writer.stop();
   status.say(t(refusedNames.length > 0 ? "linkRefused" : "linkOpened", { names: refusedNames.join(", ") }), { lasting: true });
+  openNew(link.prompt === "" ? [] : [userRun(link.prompt)]);
 }
 
 // ---- the server asks for something first ----
 
 function refused({ error, field, retry }) {
   if (error?.status === 401) {
-    status.problem(t(key() === "" ? "keyNeeded" : "keyWrong"));
+    const wanted = key() === "" ? "keyNeeded" : "keyWrong";
+    status.problem(() => t(wanted));
     byId("key-form").hidden = false;
     byId("key-form").onsubmit = (event) => {
       event.preventDefault();
@@ -175,7 +184,7 @@ function refused({ error, field, retry }) {
   if (field === undefined) return;
   showSettings(true);
   if (error === undefined) {
-    status.problem(t("wrongSettings"));
+    status.problem(() => (settings.wrong === null ? "" : t("wrongSettings")));
     byId(field).focus();
   }
 }
@@ -189,8 +198,7 @@ async function connect() {
     settings.mostTokens = limits?.max_tokens;
   } catch (error) {
     if (error.status === 401) return refused({ error });
-    const text = error.code === "connection_lost" ? t("error_unreachable") : error.message;
-    return status.problem(text, [[t("tryAgain"), () => {
+    return status.problem(() => told(error), [["tryAgain", () => {
       status.clear();
       connect();
     }]]);
@@ -206,7 +214,7 @@ function unlessLoading(error) {
 async function ready() {
   let waited = false;
   await untilReady(undefined, () => {
-    if (!writer.running) status.say(t("notReady"), { busy: true });
+    if (!writer.running) status.say(t("error_loading"), { busy: true });
     waited = true;
   });
   if (waited && !writer.running) status.say(t("ready"));
@@ -231,17 +239,13 @@ function shade(on) {
 }
 
 async function copied(text, said, otherwise) {
-  try {
-    await navigator.clipboard.writeText(text);
-    status.say(t(said));
-  } catch {
-    otherwise();
-  }
+  if (await copyText(text)) status.say(t(said));
+  else otherwise();
 }
 
 function share() {
   const hash = linkHash(writer.prompt, models.chosen, settings.values);
-  if (hash === null) return status.problem(t("shareTooLong"));
+  if (hash === null) return status.problem(() => t("shareTooLong"));
   const link = `${location.origin}${location.pathname}#${hash}`;
   return copied(link, "shared", () => {
     byId("share-panel").showModal();
@@ -263,11 +267,16 @@ function drawLanguage() {
   listShortcuts(byId("shortcuts-list"));
   byId("document").dataset.placeholder = t("documentPlaceholder");
   tokens.close();
-  if (!writer.running) status.clear();
+  if (alternatives.open) alternatives.draw();
+  if (!writer.running) status.draw();
   writer.drawFigures();
   drawButtons();
 }
 
+// Who clicks a button goes on typing where the caret was. A finger's tap puts the keyboard of the screen away.
+document.querySelector("#dock .buttons").addEventListener("mousedown", (event) => {
+  if (matchMedia("(pointer: fine)").matches) event.preventDefault();
+});
 press("go", toggleGenerate);
 press("retry", () => writer.retry());
 press("try-previous", () => writer.turn(-1));
@@ -290,10 +299,11 @@ press("history", () => {
   library.open();
 });
 press("new", () => {
+  status.draw();
   openNew([]);
   editor.focus();
 });
-press("copy", () => copied(textOf(writer.runs), "copied", () => status.problem(t("copyFailed"))));
+press("copy", () => copied(textOf(writer.runs), "copied", () => status.problem(() => t("copyFailed"))));
 press("share", share);
 press("shortcuts", () => byId("shortcuts-panel").showModal());
 for (const dialog of document.querySelectorAll("dialog")) {
@@ -314,7 +324,9 @@ listenToKeys({
     if (writer.running) return writer.stop();
     if (tokens.leave()) return undefined;
     if (alternatives.open) return writer.take(-1);
-    return WIDE.matches ? undefined : showSettings(false);
+    if (WIDE.matches || byId("settings-panel").hidden) return undefined;
+    showSettings(false);
+    return byId("settings").focus();
   },
 });
 

@@ -20,6 +20,7 @@ export class Meter {
   /** Count a text soon; a newer one takes its place. */
   measure(text, model) {
     clearTimeout(this.#timer);
+    this.#abort?.abort();
     if (this.#counted?.text === text && this.#counted.model === model) return;
     this.#timer = setTimeout(() => this.#count(text, model), PAUSE);
   }
@@ -35,9 +36,8 @@ export class Meter {
   }
 
   async #count(text, model) {
-    this.#abort?.abort();
     this.#abort = new AbortController();
-    const body = { prompt: text, return_offsets: true, ...(model === "" ? {} : { model }) };
+    const body = { prompt: text, parse_special: false, return_offsets: true, ...(model === "" ? {} : { model }) };
     try {
       const { count, max_model_len: window, offsets } = await json("tokenize", { body, signal: this.#abort.signal });
       const dropped = Math.max(count - window, 0);

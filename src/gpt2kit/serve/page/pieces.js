@@ -6,18 +6,21 @@
 
 import { modelRun } from "./document.js";
 
+const MOST_WAITING = 16; // tokens; more of them, with text that is not theirs, are out of step
 const encoder = new TextEncoder();
 const lossy = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** The bytes of a token as the server writes it: its text, or "bytes:\xe4\xb8" where that is no whole text. */
-export function bytesOf(token) {
+function bytesOf(token) {
   if (!/^bytes:(\\x[0-9a-f]{2})+$/i.test(token)) return encoder.encode(token);
   return Uint8Array.from(token.slice(6).split("\\x").slice(1), (hex) => parseInt(hex, 16));
 }
 
 /** The runs of one choice, growing as its pieces come. */
 export class Pieces {
-  constructor() {
+  /** `model` names who writes. */
+  constructor(model = "") {
+    this.model = model;
     this.runs = [];
     this.count = 0; // tokens that came
     this.waiting = []; // { token, bytes } whose text has not come yet
@@ -43,24 +46,31 @@ export class Pieces {
     if (this.text === "" && reason === "length" && decoded.endsWith("\ufffd")) this.text = decoded;
     if (this.text === "") return;
     const partial = tokens.length > 0 && decoded === this.text;
-    this.runs.push(modelRun(this.text, partial ? tokens : [], partial));
+    this.runs.push(modelRun(this.text, partial ? tokens : [], partial, this.model));
     this.text = "";
   }
 
-  /** Move the fewest waiting tokens that make up the beginning of the text into a run. */
+  /** Move the fewest waiting tokens that make up the beginning of the text into a run, and those that add nothing to it:
+   * two bytes of a broken character are one sign, as one byte is. Where no text fits, all of them become one run. */
   #settle() {
     if (this.text === "") return false;
     for (let count = 1; count <= this.waiting.length; count += 1) {
-      const group = this.waiting.slice(0, count);
-      const text = decode(group);
+      const text = decode(this.waiting.slice(0, count));
       if (text === "" || !this.text.startsWith(text)) continue;
-      const partial = text.endsWith("\ufffd");
-      this.runs.push(modelRun(text, group.map(({ token }) => token), partial));
-      this.waiting = this.waiting.slice(count);
-      this.text = this.text.slice(text.length);
+      while (count < this.waiting.length && decode(this.waiting.slice(0, count + 1)) === text) count += 1;
+      this.#move(text, count);
       return true;
     }
-    return false;
+    const lost = this.waiting.length > MOST_WAITING && !decode(this.waiting).startsWith(this.text);
+    if (lost) this.#move(this.text, this.waiting.length);
+    return lost;
+  }
+
+  #move(text, count) {
+    const tokens = this.waiting.slice(0, count).map(({ token }) => token);
+    this.runs.push(modelRun(text, tokens, text.endsWith("\ufffd"), this.model));
+    this.waiting = this.waiting.slice(count);
+    this.text = this.text.slice(text.length);
   }
 }
 

@@ -179,8 +179,8 @@ function seriesOf(run) {
   const points = ({ steps, losses }) => steps.map((step, place) => ({ x: step * scale, y: losses[place] }));
   const slot = slotOf(run.name);
   return [
-    { name: run.name, label: t("learntOf", { name: run.name }), slot, marked: false, points: points(run.learnt) },
-    { name: run.name, label: t("heldOutOf", { name: run.name }), slot, marked: true, points: points(run.held_out) },
+    { label: t("learntOf", { name: run.name }), slot, marked: false, points: points(run.learnt) },
+    { label: t("heldOutOf", { name: run.name }), slot, marked: true, points: points(run.held_out) },
   ].filter(({ points: found }) => found.length);
 }
 

@@ -56,7 +56,7 @@ export function presetOf(settings) {
 }
 
 /** Stop strings, one a line; \n, \t and \\ stand for what they do elsewhere. */
-export function stopStrings(text) {
+function stopStrings(text) {
   const signs = { n: "\n", t: "\t", "\\": "\\" };
   return text.split("\n").filter((line) => line !== "").map((line) => line.replace(/\\([nt\\])/g, (_, sign) => signs[sign]));
 }

@@ -3,10 +3,17 @@
 import { byId, make } from "./elements.js";
 import { number, t } from "./language.js";
 
+/** What is wrong, in the page's language where it knows the error, else in the server's words. */
+export function told({ code, message }) {
+  const text = t(`error_${code}`);
+  return text.startsWith("error_") ? message : text;
+}
+
 export class Status {
   #timer = null;
   #shown = ""; // what stands there, so that the same again is not read out again
   #wait = null; // counts down to when a busy server may be asked again
+  #problem = null; // { text, actions } while one stands there
 
   /** Say something that passes; `lasting` stays until the next word. */
   say(text, { busy = false, lasting = false } = {}) {
@@ -23,15 +30,22 @@ export class Status {
     this.#show("", [], {});
   }
 
-  /** Say what is wrong; `actions` are [label, function] and come as buttons. */
+  /** Say what is wrong: `text()` tells it, "" once it is over; `actions` are [key of a text, function] and come as buttons. */
   problem(text, actions = []) {
-    const dismiss = [t("dismiss"), () => this.clear()];
-    this.#show(text, [...actions, dismiss], { problem: true });
+    const buttons = [...actions, ["dismiss", () => this.clear()]].map(([name, action]) => [t(name), action]);
+    this.#show(text(), buttons, { problem: true });
+    this.#problem = { text, actions };
+  }
+
+  /** Draw anew, as in another language: a problem stays, other words go. */
+  draw() {
+    if (this.#problem === null || this.#problem.text() === "") this.clear();
+    else this.problem(this.#problem.text, this.#problem.actions);
   }
 
   /** A problem that may be over after so many seconds: the button counts down, and works at once. */
   busy(text, seconds, again) {
-    this.problem(text, [[t("tryAgain"), again]]);
+    this.problem(text, [["tryAgain", again]]);
     const [button] = byId("status").querySelectorAll("button");
     let left = Math.ceil(seconds ?? 0);
     const tick = () => {
@@ -46,6 +60,7 @@ export class Status {
   #show(text, actions, { busy = false, problem = false }) {
     clearTimeout(this.#timer);
     clearInterval(this.#wait);
+    this.#problem = null;
     const shown = JSON.stringify([text, busy, problem]);
     if (shown === this.#shown && actions.length === 0) return;
     this.#shown = shown;

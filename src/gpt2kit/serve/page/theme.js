@@ -1,10 +1,12 @@
 /** Light, dark, or as the system has it. Imported early by every page; a button with id "theme" goes through the three. */
 
 const STORE = "gpt2kit.theme";
+let chosen = null; // on this page, also where the browser keeps nothing
 const THEMES = ["system", "light", "dark"];
 
 /** What was chosen last; "system" where nothing was, or where the browser keeps nothing. */
 export function theme() {
+  if (chosen !== null) return chosen;
   try {
     const kept = localStorage.getItem(STORE);
     return THEMES.includes(kept) ? kept : "system";
@@ -19,6 +21,7 @@ export function nextTheme() {
 }
 
 export function setTheme(name) {
+  chosen = name;
   try {
     localStorage.setItem(STORE, name);
   } catch {

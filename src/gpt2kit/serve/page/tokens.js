@@ -8,7 +8,7 @@ const LEAVE_DELAY = 250; // and before it closes, time to move into it
 const SIGNS = { "\n": "↵", "\r": "␍", "\t": "⇥", " ": "␣" };
 
 /** A token's text with its blanks and control characters made visible. */
-export function visible(text) {
+function visible(text) {
   const bytes = /^bytes:((?:\\x[0-9a-f]{2})+)$/i.exec(text);
   if (bytes) return `⟨${bytes[1].replaceAll("\\x", " ").trim().toUpperCase()}⟩`;
   const shown = text.replace(/[\n\r\t]/g, (sign) => SIGNS[sign]).replace(/^ +| +$/g, (blanks) => SIGNS[" "].repeat(blanks.length));
@@ -52,6 +52,14 @@ export class Tokens {
 
   get walking() {
     return this.#walking;
+  }
+
+  /** The text has changed: nothing points at a token that is gone. */
+  follow() {
+    if (this.#run === null || this.editor.spanOf(this.#run) !== null) return;
+    this.#run = null;
+    if (this.#walking) this.walk(false);
+    else this.close();
   }
 
   close() {
@@ -105,7 +113,7 @@ export class Tokens {
   #part(run, token, k) {
     const name = visible(run.text) + (run.tokens.length > 1 ? ` ${t("tokenPart", { number: k + 1, count: run.tokens.length })}` : "");
     const entropy = token.entropy === null ? "" : t("entropy", { value: number(token.entropy, 2) });
-    const header = make("header", {}, make("h3", {}, t("token", { name })), make("span", { className: "muted figures" }, entropy));
+    const header = make("div", { className: "head" }, make("h3", {}, t("token", { name })), make("span", { className: "muted figures" }, entropy));
     if (token.top.length === 0) return [header, make("p", { className: "muted" }, t("noAlternatives"))];
     const list = make("ul", {}, ...token.top.map((one) => make("li", {}, this.#alternative(run, k, one, token.id))));
     return [header, list];
@@ -116,11 +124,11 @@ export class Tokens {
     fill.style.setProperty("--share", String(Math.exp(logprob)));
     const name = visible(text) === "" ? "∅" : visible(text);
     const row = make("button", { type: "button" },
-      make("span", { className: "name" }, name),
-      make("span", { className: "bar", "aria-hidden": "true" }, fill),
+      make("span", { className: "name" }, name), " ",
+      make("span", { className: "bar", "aria-hidden": "true" }, fill), " ",
       make("span", { className: "share" }, share(logprob)));
     if (id === chosen) row.setAttribute("aria-current", "true");
-    row.setAttribute("aria-label", `${t(id === chosen ? "tokenChosen" : "branch", { name })} ${id === chosen ? name : ""} ${share(logprob)}`);
+    row.setAttribute("aria-label", t(id === chosen ? "tokenChosen" : "branch", { name, share: share(logprob) }));
     row.addEventListener("click", () => {
       this.close();
       if (id !== chosen) this.onBranch(run, k, id);

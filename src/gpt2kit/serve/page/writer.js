@@ -1,13 +1,16 @@
 /** What the buttons do to the text: generate, stop, try again, turn to another try, branch, take, undo. */
 
-import { lengthOf, promptOf, slice, textOf } from "./document.js";
+import { lengthOf, promptOf, slice, textOf, writtenBy } from "./document.js";
 import { scrollerOf } from "./editor.js";
 import { emptyTry, generate, requestFor } from "./generation.js";
 import { t } from "./language.js";
 import { freshSeed, samplingOf } from "./sampling.js";
+import { told } from "./status.js";
 import { Writing } from "./writing.js";
 
 const NEAR_END = 120; // pixels; who reads this close to the end is taken along as the text grows
+
+const HAS_KEYS = matchMedia("(hover: hover) and (min-width: 40rem)"); // most likely a keyboard
 
 export class Writer {
   #running = null; // { abort, place, first, count, reason }
@@ -69,9 +72,9 @@ export class Writer {
   }
 
   travel(step) {
-    this.stop();
+    const nothing = this.running && !this.stop(); // a generation that wrote nothing is gone with that
     this.alternatives.close();
-    if (!this.writing.travel(step)) return;
+    if (nothing || !this.writing.travel(step)) return;
     this.drawFigures();
     this.draw(this.writing.now.caret);
   }
@@ -81,7 +84,7 @@ export class Writer {
   generate() {
     if (this.#running !== null) return;
     const around = this.around();
-    const { before, forcedIds } = promptOf(around.before);
+    const { before, forcedIds } = promptOf(around.before, this.model());
     this.#write(this.writing.placeAt(before, around.after), forcedIds, this.settings.values.count);
   }
 
@@ -89,39 +92,44 @@ export class Writer {
   retry() {
     const { place, current } = this.writing.now;
     if (place === null) return this.generate();
+    const shown = place.tries[current];
+    const { forcedIds } = shown?.model === this.model() ? shown : promptOf(place.before, this.model());
     this.stop();
-    const forcedIds = place.tries[current]?.forcedIds ?? promptOf(place.before).forcedIds;
-    const { count } = this.settings.values;
-    const same = this.settings.values.locked ? place.tries.findIndex((one) => one.request === this.#mark(forcedIds, count)) : -1;
+    const { count, locked } = this.settings.values;
+    const whole = ({ figures }) => ["length", "stop"].includes(figures?.reason);
+    const same = locked ? place.tries.findIndex((one) => whole(one) && one.request === this.#mark(forcedIds, count)) : -1;
     if (same < 0) return this.#write(place, forcedIds, count);
     this.turnTo(same);
     return this.status.say(t("sameAgain"), { lasting: true });
   }
 
-  /** Go on with another token in place of the k-th of a run; what stood there stays as a try. */
+  /** Go on with another token in place of the k-th of a run; what stood there and behind it stays as a try. */
   branch(run, k, id) {
+    if (!writtenBy(run, this.model())) return this.status.say(t("otherModel", { name: run.model }), { lasting: true });
     this.stop();
     this.alternatives.close();
     const { runs, place } = this.writing.now;
     const at = runs.indexOf(run);
-    if (at < 0) return;
+    if (at < 0) return undefined;
     const inTry = place !== null && place.tries.some((one) => one.runs.includes(run));
     const after = inTry ? place.after : [];
-    const { before, forcedIds } = promptOf(runs.slice(0, at));
+    const { before, forcedIds } = promptOf(runs.slice(0, at), this.model());
     const removed = slice(runs, lengthOf(before), lengthOf(runs) - lengthOf(after));
     const here = this.writing.placeAt(before, after);
-    const old = { ...emptyTry(forcedIds), runs: removed };
+    const old = { ...emptyTry(forcedIds, run.model), runs: removed };
     if (!here.tries.some((one) => textOf(one.runs) === textOf(removed))) here.tries.push(old);
-    this.#write(here, [...forcedIds, ...run.tokens.slice(0, k).map((token) => token.id), id], 1);
+    return this.#write(here, [...forcedIds, ...run.tokens.slice(0, k).map((token) => token.id), id], 1);
   }
 
+  /** Returns whether a generation was running that had written something. */
   stop(reason = "stoppedByYou") {
-    if (this.#running === null) return;
+    if (this.#running === null) return false;
     const { abort, place, first, count } = this.#running;
     this.#running = null;
     abort.abort();
-    this.#settle(place, first, count, reason !== "stoppedByEdit");
+    const wrote = this.#settle(place, first, count, reason !== "stoppedByEdit");
     this.status.say(t(reason));
+    return wrote;
   }
 
   turn(step) {
@@ -157,9 +165,10 @@ export class Writer {
     const wrong = this.settings.wrong;
     if (wrong !== null) return this.onRefused({ field: wrong });
     const { values } = this.settings;
+    const model = this.model();
     const seed = again ?? (values.locked && values.seed !== null ? values.seed : freshSeed());
     if (seed !== values.seed) this.settings.set({ seed });
-    const tries = Array.from({ length: count }, () => ({ ...emptyTry(forcedIds), request: this.#mark(forcedIds, count) }));
+    const tries = Array.from({ length: count }, () => ({ ...emptyTry(forcedIds, model), request: this.#mark(forcedIds, count) }));
     const first = place.tries.push(...tries) - count;
     const running = { abort: new AbortController(), place, first, count };
     this.#running = running;
@@ -170,7 +179,7 @@ export class Writer {
     this.status.say(t("waiting"), { busy: true });
     this.draw(this.writing.now.caret);
 
-    const request = requestFor({ prompt: textOf(place.before), forcedIds, model: this.model(), sampling: samplingOf(values), count, seed });
+    const request = requestFor({ prompt: textOf(place.before), forcedIds, model, sampling: samplingOf(values), count, seed });
     const listeners = { signal: running.abort.signal, onWait: (...what) => this.#waits(running, ...what), onText: () => this.#grown(running) };
     let problem = null;
     try {
@@ -181,12 +190,13 @@ export class Writer {
     if (this.#running !== running) return this.#late(place); // stopped: what is left was said there
     this.#running = null;
     const wrote = this.#settle(place, first, count);
-    const retry = () => this.#write(place, forcedIds, count, seed);
+    const retry = () => this.#write(place, model === this.model() ? forcedIds : [], count, seed);
     if (problem !== null) return this.#failed(problem, wrote, retry);
     this.onWritten();
     if (!wrote) return this.status.say(t("nothingWritten"), { lasting: true });
     if (!this.alternatives.open) this.status.readOut(textOf(tries[0].runs));
-    return this.status.say(t(this.alternatives.open ? "chooseOne" : "done"), { lasting: this.alternatives.open });
+    if (this.alternatives.open) return this.status.say(t(HAS_KEYS.matches ? "chooseByKey" : "chooseOne"), { lasting: true });
+    return this.status.say(t("done"));
   }
 
   /** What makes one try of a place like another. */
@@ -219,10 +229,13 @@ export class Writer {
     if (now.place !== place || now.current < 0) return;
     const { start, end } = this.editor.selection;
     const follows = start === end && end === now.caret;
+    const behind = lengthOf(now.runs) - lengthOf(place.after);
     const scroller = scrollerOf(this.editor.element);
     const below = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
     this.writing.turn(place, now.current);
-    this.draw(follows ? this.writing.now.caret : null);
+    const grown = lengthOf(this.runs) - lengthOf(now.runs);
+    if (follows) this.draw(this.writing.now.caret);
+    else this.draw(start >= behind ? start + grown : null, start >= behind ? end + grown : null);
     if (below < NEAR_END) scroller.scrollTop = scroller.scrollHeight;
   }
 
@@ -237,7 +250,7 @@ export class Writer {
     if (!wrote) {
       place.tries.splice(first, count);
       this.alternatives.close();
-      if (this.writing.now.place === place) this.writing.forget();
+      if (this.writing.now.place === place) drawsRest ? this.writing.forget() : this.writing.turn(place, -1);
     }
     this.drawFigures();
     this.draw(wrote ? null : this.writing.now.caret);
@@ -262,20 +275,19 @@ export class Writer {
   }
 
   #failed(error, wrote, retry) {
-    const again = [t("tryAgain"), retry];
+    const again = ["tryAgain", retry];
     if (error.status === 401) return this.onRefused({ error, retry });
-    if (error.status === 429) return this.status.busy(t("error_busy", { message: error.message }), error.retryAfter, retry);
-    if (error.status === 503) return this.status.busy(error.message, error.retryAfter, retry);
-    if (error.code === "connection_lost") return this.status.problem(t(wrote ? "error_connection" : "error_unreachable"), [again]);
+    if (error.status === 429 || error.status === 503) return this.status.busy(() => told(error), error.retryAfter, retry);
+    if (error.code === "connection_lost") return this.status.problem(() => (wrote ? t("cutOff") : told(error)), [again]);
     const shown = error.param !== null && this.settings.refuse(error.param, error.message);
     if (shown) this.onRefused({ error, field: error.param });
-    return this.status.problem(error.message, error.status >= 500 ? [again] : []);
+    return this.status.problem(() => told(error), error.status >= 500 ? [again] : []);
   }
 
   /** Show the text as it is; with a caret, put it there. */
-  draw(caret = null) {
+  draw(caret = null, end = caret) {
     this.editor.draw(this.runs);
-    if (caret !== null) this.editor.setCaret(caret);
+    if (caret !== null) this.editor.setCaret(caret, end);
     this.onChange();
   }
 }

@@ -1,7 +1,7 @@
 /** What is being written: the runs, where the model last wrote and its tries there, and the way back. No page, no server.
  *
  * A place is { before, after, tries }: the runs around it and what the model wrote there, one try after another. A try is
- * { runs, figures, forcedIds }; its runs grow while it is written. Places are shared by the states that undo goes through, so a try
+ * { runs, figures, forcedIds, model }; its runs grow while it is written. Places are shared by the states that undo goes through, so a try
  * stays reachable after an undo. A state is { runs, caret, place, current }; current is -1 where no try is shown.
  */
 
@@ -14,6 +14,7 @@ const MOST_PLACES = 50;
 export class Writing {
   #past = [];
   #future = [];
+  #undone = []; // the future before the newest `show`
   #places = [];
   #lastEdit = null; // { at, time, kind } of the newest edit
 
@@ -44,7 +45,7 @@ export class Writing {
   placeAt(before, after, tries = []) {
     const alike = (place) => textOf(place.before) === textOf(before) && textOf(place.after) === textOf(after);
     const known = this.#places.find(alike);
-    if (known !== undefined) return known;
+    if (known !== undefined) return Object.assign(known, { before, after });
     const place = { before, after, tries };
     this.#places = [...this.#places.slice(1 - MOST_PLACES), place];
     return place;
@@ -53,6 +54,7 @@ export class Writing {
   /** Show a place with one of its tries, -1 for none, as a new step. */
   show(place, current) {
     this.#remember();
+    this.#undone = this.#future;
     this.#future = [];
     this.turn(place, current);
   }
@@ -83,6 +85,7 @@ export class Writing {
   /** Take the newest step back for good, as after a generation that wrote nothing. */
   forget() {
     this.now = this.#past.pop() ?? this.now;
+    this.#future = this.#undone;
   }
 
   #remember() {
