@@ -115,7 +115,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     refusal = as_http_error(error)
     if isinstance(error, ConfigError) and (field := str(error).partition(" ")[0]) in Sampling.model_fields:
         refusal.param = field
-    request.app.state.metrics.refused(refusal.status)
+    if request.method == "POST":  # a health check that is answered no is not refused
+        request.app.state.metrics.refused(refusal.status)
     if request.scope.get("endpoint") is demos.form:
         return demos.form_refused(request, refusal)
     return error_response(refusal)

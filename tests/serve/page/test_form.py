@@ -101,7 +101,7 @@ def test_where_keys_are_needed_the_form_asks_for_one_and_keeps_the_seed(open_for
     with page.expect_navigation() as answer:
         page.get_by_role("button").click()
     assert answer.value.status == 401
-    expect(page.get_by_role("alert")).to_contain_text("key")
+    expect(page.get_by_role("alert")).to_have_text("This key is not one of the server's.")
     expect(page.locator("textarea")).to_have_value("It began;")
     expect(page.locator("p.text")).to_be_hidden()
     page.get_by_label("Key:").fill("right")

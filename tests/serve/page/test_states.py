@@ -207,6 +207,7 @@ def test_a_server_that_is_not_there_is_told_at_the_beginning(cuttable, complaint
     desk.page.context.unroute_all()
     button(desk, "Try again").click()
     expect(desk.page.locator("#model option")).to_have_text("dictating")
+    desk.page.wait_for_load_state("networkidle")
     complaints.clear()
 
 

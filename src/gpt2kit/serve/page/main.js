@@ -193,7 +193,7 @@ function refused({ error, field, retry }) {
 async function connect() {
   try {
     await models.load().catch(unlessLoading);
-    if (await ready()) await models.load();
+    await ((await ready()) ? models.load() : models.refresh());
     const { limits } = await json("info");
     settings.mostTokens = limits?.max_tokens;
   } catch (error) {
