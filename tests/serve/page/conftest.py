@@ -22,7 +22,7 @@ from gpt2kit.serve import create_app
 from gpt2kit.serve.server import Server
 from gpt2kit.tokenizer.open import open_tokenizer
 
-FLAGS = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update process-per-site disable-extensions"
+FLAGS = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
 LOUDER = 8  # random weights of the usual size prefer no token; these do
 PATIENCE_SECONDS = 20  # of a busy machine
 
