@@ -17,6 +17,8 @@ import pytest
 
 from gpt2kit.config.serving import ServingConfig
 
+pytestmark = pytest.mark.slow  # real servers, threads and clocks
+
 ENDLESS = {"max_tokens": 10_000, "ignore_eos": True}
 LONG = {"max_tokens": 200, "ignore_eos": True}  # half a second
 

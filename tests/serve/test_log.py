@@ -6,6 +6,8 @@ from urllib.parse import urlencode
 
 import pytest
 
+pytestmark = pytest.mark.slow  # real servers, threads and clocks
+
 RIGHT, WRONG, PROMPT = "sk-right-9f8e7d6c", "sk-wrong-5b4a3f2e", "My diary, page one"
 KEYS = (RIGHT, WRONG)
 HEADERS = [

@@ -7,6 +7,8 @@ import pytest
 
 from gpt2kit.config.serving import ServingConfig
 
+pytestmark = pytest.mark.slow  # real servers, threads and clocks
+
 FIVE_TOKENS = {"max_tokens": 5, "ignore_eos": True}
 
 
@@ -63,9 +65,10 @@ def test_the_reason_for_an_end_is_a_label(server):
 def test_times_are_measured(serve, counting):
     server = serve(engine=counting(seconds=0.05)).until_ready()
     server.complete(max_tokens=3, ignore_eos=True)
-    assert 0.05 < server.metric("time_to_first_token_seconds_sum") < 0.15
-    assert 0.1 < server.metric("inter_token_seconds_sum") < 0.3
-    assert 0.15 < server.metric("request_seconds_sum") < 0.45
+    # Three steps of 0.05 s; a busy machine may tell of one late, which makes the next gap shorter.
+    assert 0.05 < server.metric("time_to_first_token_seconds_sum") < 0.5
+    assert 0.05 < server.metric("inter_token_seconds_sum") < 0.5
+    assert 0.15 < server.metric("request_seconds_sum") < 1
 
 
 def test_a_reader_who_leaves_is_counted_once(serve, counting):

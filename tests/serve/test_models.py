@@ -15,6 +15,8 @@ from gpt2kit.serve import create_app
 from gpt2kit.serve.memory import memory_for_models
 from gpt2kit.serve.models import Models
 
+pytestmark = pytest.mark.slow  # real servers, threads and clocks
+
 
 @pytest.fixture
 def three(golden, tmp_path):

@@ -9,6 +9,8 @@ from starlette.testclient import TestClient
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.serve import create_app
 
+pytestmark = pytest.mark.slow  # real servers, threads and clocks
+
 
 @pytest.fixture
 def app(golden, counting):

@@ -12,6 +12,8 @@ import uvicorn
 
 from gpt2kit.serve.protocol import DeadlineProtocol
 
+pytestmark = pytest.mark.slow  # real servers, threads and clocks
+
 GOOD = b"GET /good HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"
 LARGE = 1 << 24  # bytes; more than the buffers of two sockets hold

@@ -9,6 +9,8 @@ import pytest
 
 from gpt2kit.config.serving import ServingConfig
 
+pytestmark = pytest.mark.slow  # real servers, threads and clocks
+
 ENDLESS = {"max_tokens": 10_000, "ignore_eos": True}
 
 

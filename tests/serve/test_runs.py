@@ -228,6 +228,7 @@ def test_a_torn_last_line_is_not_read_yet(client, make):
     assert standing(client, "one")["learnt"]["steps"] == [1]
 
 
+@pytest.mark.slow
 def test_readers_and_a_trainer_do_not_disturb_each_other(client, make, tmp_path):
     run = make("one", {1: 3.0})
     done = threading.Event()

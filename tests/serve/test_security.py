@@ -223,6 +223,7 @@ def test_a_path_that_only_looks_public_is_not(path):
     assert ask(gate([KEY]), "GET", path).status == 401
 
 
+@pytest.mark.slow
 @given(
     st.one_of(
         st.text(), st.lists(st.sampled_from([*"/.%~\\;\n", "page", "runs", "docs", "v1", "2e", "2f", "a"])).map("".join)

@@ -13,6 +13,8 @@ from gpt2kit.errors import ConfigError, FormatError, OutOfMemory
 from gpt2kit.serve import create_app
 from gpt2kit.serve.server import links, run
 
+pytestmark = pytest.mark.slow  # real servers, threads and clocks
+
 ENDLESS = {"max_tokens": 10_000, "ignore_eos": True}
 
 

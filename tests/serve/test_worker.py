@@ -16,6 +16,8 @@ from gpt2kit.serve.job import Job, Order
 from gpt2kit.serve.models import Models
 from gpt2kit.serve.worker import Worker
 
+pytestmark = pytest.mark.slow  # real servers, threads and clocks
+
 FOR_EVER = 1_000_000
 
 
