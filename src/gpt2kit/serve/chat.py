@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +14,7 @@ from gpt2kit.errors import RequestError
 from gpt2kit.generate.scheduler import Token
 from gpt2kit.generate.texts import Piece
 from gpt2kit.serve.answers import CHAT_STREAM, ChatCompletion
-from gpt2kit.serve.choices import Choice, News, usage
+from gpt2kit.serve.choices import Choice, News, head, usage
 from gpt2kit.serve.errors import HttpError
 from gpt2kit.serve.logprobs import LOWEST, TokenNames
 from gpt2kit.serve.models import Model
@@ -93,14 +91,7 @@ class ChatAnswer:
         self._names = TokenNames(order.model.tokenizer)
         goes_on = asked.messages[-1].role == "assistant"
         self._silent = set() if goes_on else {choice.index for choice in self._choices}  # only blanks so far
-        self._head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion.chunk" if asked.streamed else "chat.completion",
-            "created": int(time.time()),
-            "model": order.model.name,
-            "system_fingerprint": order.model.fingerprint,
-            "seed": order.task.sampling.seed,
-        }
+        self._head = head(order, "chatcmpl", "chat.completion.chunk" if asked.streamed else "chat.completion")
 
     def take(self, piece: Piece) -> None:
         """Add a piece."""

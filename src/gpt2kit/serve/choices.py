@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from dataclasses import dataclass, field
 
 from gpt2kit.generate.scheduler import Token
@@ -48,6 +50,18 @@ class Choice:
         """What was added since the last time."""
         news, self._news = self._news, News()
         return news
+
+
+def head(order: Order, prefix: str, kind: str) -> dict[str, object]:
+    """What every answer of OpenAI's, and every chunk of it, begins with; the seed is ours."""
+    return {
+        "id": f"{prefix}-{uuid.uuid4().hex}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": order.model.name,
+        "system_fingerprint": order.model.fingerprint,
+        "seed": order.task.sampling.seed,
+    }
 
 
 def usage(order: Order, new_tokens: int) -> dict[str, int]:

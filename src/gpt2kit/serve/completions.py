@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +13,7 @@ from starlette.responses import Response
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.generate.texts import Piece
 from gpt2kit.serve.answers import STREAM, Completion
-from gpt2kit.serve.choices import Choice, News, usage
+from gpt2kit.serve.choices import Choice, News, head, usage
 from gpt2kit.serve.errors import HttpError
 from gpt2kit.serve.logprobs import Logprobs, LogprobsStyle, Offsets, TokenNames, prompt_logprobs
 from gpt2kit.serve.models import Model
@@ -109,14 +107,7 @@ class CompletionAnswer:
             names, asked.logprobs or 0, bool(asked.return_token_ids), bool(asked.return_entropy)
         )
         self._logprobs = [Logprobs(self._style, Offsets(order.model.tokenizer)) for _ in self._choices]
-        self._head = {
-            "id": f"cmpl-{uuid.uuid4().hex}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": order.model.name,
-            "system_fingerprint": order.model.fingerprint,
-            "seed": order.task.sampling.seed,
-        }
+        self._head = head(order, "cmpl", "text_completion")
 
     def take(self, piece: Piece) -> None:
         """Add a piece."""
