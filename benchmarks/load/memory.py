@@ -1,8 +1,9 @@
 """Ten thousand requests of every kind: how much the server's memory grows after the first 500. Wanted: under 2 %.
 
 Kinds by chance: whole and streamed texts, several prompts, n, logprobs, echo, stop strings, penalties, ids, /tokenize,
-refused ones, and one in ten is left by its reader half-way. Sixteen callers. With a tiny model the memory is the
-server's own and not the weights', so that 2 % of it is little; another size may be named.
+refused ones, and one in ten is left by its reader half-way. Sixteen callers, who rest while the memory is read, so that
+no request in progress counts. With a tiny model the memory is the server's own and not the weights', so that 2 % of it
+is little; another size may be named.
 Usage: memory.py [REQUESTS] [SIZE]
 """
 
@@ -13,6 +14,8 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
 
 from served import Server, complete, cores_used, events, exchange, heading, random_model, request_bytes, serving
 
@@ -44,20 +47,20 @@ def main() -> None:
 
 
 async def mixed(server: Server, requests: int) -> None:
-    chance, statuses, started = random.Random(0), Counter[str](), time.perf_counter()
-    sizes: dict[int, int] = {0: server.resident_bytes()}
-    numbers = iter(range(1, requests + 1))
+    chance, statuses, started, sizes = random.Random(0), Counter[str](), time.perf_counter(), dict[int, int]()
 
-    async def caller() -> None:
-        for number in numbers:
+    async def caller(numbers: Iterator[int]) -> None:
+        for _ in numbers:
             statuses[await one(server.port, chance)] += 1
-            if number % max(FIRST, requests // 10) == 0 or number == FIRST:
-                sizes[number] = server.resident_bytes()
-                print(f"  after {number:6,}: {sizes[number] / 1e6:7.1f} MB, {time.perf_counter() - started:.0f} s")
 
     with cores_used(server) as cores:
-        await asyncio.gather(*(caller() for _ in range(CALLERS)))
-    sizes[requests] = server.resident_bytes()
+        for begin, end in pairwise([0, FIRST, *range(requests // 10, requests + 1, requests // 10)]):
+            numbers = iter(range(begin, end))
+            await asyncio.gather(*(caller(numbers) for _ in range(CALLERS)))
+            while await server.running():
+                await asyncio.sleep(0.1)
+            sizes[end] = server.resident_bytes()
+            print(f"  after {end:6,}: {sizes[end] / 1e6:7.1f} MB, {time.perf_counter() - started:.0f} s")
     print(f"  growth after the first {FIRST}: {sizes[requests] / sizes[FIRST] - 1:+.2%}")
     print(f"  answers: {dict(statuses)}; running {await server.running()}, waiting {await server.waiting()}")
     print(f"  {cores[0]}")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpt2kit.config.sampling import SamplingConfig
 from gpt2kit.errors import RequestError
-from gpt2kit.generate.banned_words import BannedWords
+from gpt2kit.generate.banned_words import BannedWords, TokenTexts
 from gpt2kit.generate.sampling import RowState, choose
 from gpt2kit.tokenizer.open import open_tokenizer
 
@@ -35,7 +35,7 @@ PIECES = Fragments([b"<end>", b"a", b"b", b"ab", b"ba", b" a", None, b"bab", b" 
 
 
 def banned(words, ids, tokenizer=PIECES):
-    return set(BannedWords(tokenizer, words)(ids).tolist())
+    return set(BannedWords(TokenTexts(tokenizer), words)(ids).tolist())
 
 
 def by_trying(words, ids, tokenizer=PIECES):
@@ -87,7 +87,7 @@ def test_the_ids_that_hold_a_word_or_the_rest_of_one_are_banned(words, ids, expe
 
 
 def test_a_blank_in_front_spares_longer_words(tokenizer):
-    words = BannedWords(tokenizer, [" at"])
+    words = BannedWords(TokenTexts(tokenizer), [" at"])
     for text, free in [("the c", True), ("the ", False)]:
         last = tokenizer.encode("t")[0]
         assert (last in words(tokenizer.encode(text + "a"))) != free
@@ -99,13 +99,13 @@ def test_upper_and_lower_case_are_different_words():
 
 
 def test_a_word_that_the_prompt_ends_in_the_middle_of_is_not_completed(tokenizer):
-    words = BannedWords(tokenizer, ["dog"])
+    words = BannedWords(TokenTexts(tokenizer), ["dog"])
     assert tokenizer.encode("g")[0] in words(tokenizer.encode("the do"))
     assert tokenizer.encode("g")[0] not in words(tokenizer.encode("the d"))
 
 
 def test_a_prompt_may_hold_a_word_and_goes_on(tokenizer):
-    words = BannedWords(tokenizer, ["dog"])
+    words = BannedWords(TokenTexts(tokenizer), ["dog"])
     assert set(words(tokenizer.encode("the dog")).tolist()) == set(words([]).tolist())
 
 
@@ -128,7 +128,7 @@ BANNED = ["the", " cat", "at on", "上霜", "🙂", "fog; ", "e"]
 
 @pytest.mark.parametrize("seed", range(8))
 def test_no_text_ever_holds_a_banned_word(tokenizer, seed):
-    words, ids = BannedWords(tokenizer, BANNED), tokenizer.encode("th")
+    words, ids = BannedWords(TokenTexts(tokenizer), BANNED), tokenizer.encode("th")
     logits_V = np.zeros(tokenizer.vocab_size, np.float32)
     logits_V[tokenizer.encode("the cat sat on the mat. 床前明月光,疑是地上霜。 🙂🙃 fog; ")] = 4  # what completes words
     for _ in range(150):
@@ -177,7 +177,7 @@ def test_tens_of_words_are_ready_within_a_second_and_a_call_costs_little(full_vo
     ids = full_vocabulary.encode("a text of some length, which ends with one of the ")
     some = [full_vocabulary.decode([id]).strip() or "x" for id in range(2000, 50_000, 1000)]
     begun = time.perf_counter()
-    words = BannedWords(full_vocabulary, [*some, *REAL_WORDS])
+    words = BannedWords(TokenTexts(full_vocabulary), [*some, *REAL_WORDS])
     assert time.perf_counter() - begun < 1
     begun = time.perf_counter()
     for _ in range(100):
@@ -196,12 +196,12 @@ def test_tens_of_words_are_ready_within_a_second_and_a_call_costs_little(full_vo
 def test_a_thousand_long_words_take_little_time_and_memory(full_vocabulary, words):
     ids = full_vocabulary.encode("the cat" + " " * 1100)
     tracemalloc.start()
-    bans = BannedWords(full_vocabulary, words)
+    bans = BannedWords(TokenTexts(full_vocabulary), words)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 100e6
     begun = time.process_time()
-    BannedWords(full_vocabulary, words)
+    BannedWords(TokenTexts(full_vocabulary), words)
     assert time.process_time() - begun < 2
     begun = time.process_time()
     for _ in range(10):

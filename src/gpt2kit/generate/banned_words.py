@@ -13,6 +13,19 @@ from gpt2kit.errors import RequestError
 from gpt2kit.tokenizer.protocol import Tokenizer
 
 
+class TokenTexts:
+    """The bytes of every token that has any, but of the end token: by id, and in order."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        spoken = {id: text for id in range(tokenizer.vocab_size) if (text := _bytes_of(tokenizer, id))}
+        spoken.pop(tokenizer.end_id, None)
+        in_order = sorted(spoken, key=spoken.__getitem__)
+        self.end_id, self.by_id = tokenizer.end_id, spoken
+        self.in_order = [spoken[id] for id in in_order]
+        self.ids_in_order = np.array(in_order, np.int64)
+        self.longest = max(map(len, self.in_order), default=0)
+
+
 class BannedWords:
     """Watches the bytes of a text, so that it does not matter where tokens begin and end.
 
@@ -20,13 +33,9 @@ class BannedWords:
     no word reaches across it, and it is never banned.
     """
 
-    def __init__(self, tokenizer: Tokenizer, words: Sequence[str]) -> None:
+    def __init__(self, tokens: TokenTexts, words: Sequence[str]) -> None:
         """`words` are plain text, none empty; upper and lower case differ."""
-        spoken = {id: text for id in range(tokenizer.vocab_size) if (text := _bytes_of(tokenizer, id))}
-        spoken.pop(tokenizer.end_id, None)
-        in_order = sorted(spoken, key=spoken.__getitem__)
-        texts = [spoken[id] for id in in_order]
-        longest = max(map(len, texts), default=0)
+        texts, longest = tokens.in_order, tokens.longest
         wanted = [word.encode() for word in dict.fromkeys(words)]
         completing: defaultdict[bytes, set[tuple[int, int]]] = defaultdict(set)
         for word in wanted:
@@ -38,10 +47,9 @@ class BannedWords:
                     completing[word[:cut]].add((first, end))
         short = [re.escape(word) for word in wanted if len(word) <= longest]
         holds_one = re.compile(b"|".join(short) or b"(?!)").search  # without words: in no text
-        self._end_id, self._bytes_by_id = tokenizer.end_id, spoken
-        self._in_order = np.array(in_order, np.int64)
-        self._holding = np.array([id for id, text in spoken.items() if holds_one(text)], np.int64)
-        self._completing = dict(completing)  # a word's beginning: where in `_in_order` those lie that bring the rest
+        self._tokens = tokens
+        self._holding = np.array([id for id, text in tokens.by_id.items() if holds_one(text)], np.int64)
+        self._completing = dict(completing)  # a word's beginning: where in `in_order` those lie that bring the rest
         self._lengths = sorted(set(map(len, completing)))  # of the beginnings
 
     def __call__(self, ids: Sequence[int]) -> np.ndarray:
@@ -52,15 +60,15 @@ class BannedWords:
         tail = self._tail(ids)
         endings = (tail[-length:] for length in self._lengths if length <= len(tail))
         places = set().union(*(self._completing[ending] for ending in endings if ending in self._completing))
-        return np.concatenate([self._holding, *(self._in_order[first:end] for first, end in places)])
+        return np.concatenate([self._holding, *(self._tokens.ids_in_order[first:end] for first, end in places)])
 
     def _tail(self, ids: Sequence[int]) -> bytes:
         """The last bytes of the text, no fewer than the longest beginning of a word has, if there are so many."""
         longest, tail = max(self._lengths, default=0), b""
         for id in reversed(ids):
-            if id == self._end_id or len(tail) >= longest:
+            if id == self._tokens.end_id or len(tail) >= longest:
                 break
-            tail = self._bytes_by_id.get(id, b"") + tail
+            tail = self._tokens.by_id.get(id, b"") + tail
         return tail
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.errors import Gpt2kitError, RequestError, WeightMismatch
-from gpt2kit.generate.banned_words import BannedWords
+from gpt2kit.generate.banned_words import BannedWords, TokenTexts
 from gpt2kit.generate.engine import Engine
 from gpt2kit.generate.scheduler import (
     Bans,
@@ -126,10 +127,14 @@ class Requests:
             prompt, task.sampling, task.stop, end_id, task.logprobs, sample, task.bans, task.judge, task.entropy
         )
 
+    @cached_property
+    def _token_texts(self) -> TokenTexts:
+        return TokenTexts(self._tokenizer)
+
     def _bans(self, sampling: SamplingConfig) -> Bans | None:
         always = np.unique(np.array([*sampling.banned_ids, *self._unspeakable], np.int64))
         if sampling.banned_words:
-            words = BannedWords(self._tokenizer, sampling.banned_words)
+            words = BannedWords(self._token_texts, sampling.banned_words)
             return lambda ids: np.concatenate([always, words(ids)])
         return (lambda ids: always) if always.size else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -91,7 +92,11 @@ class ChatAnswer:
         self._names = TokenNames(order.model.tokenizer)
         goes_on = asked.messages[-1].role == "assistant"
         self._silent = set() if goes_on else {choice.index for choice in self._choices}  # only blanks so far
-        self._head = head(order, "chatcmpl", "chat.completion.chunk" if asked.streamed else "chat.completion")
+
+    @cached_property
+    def _head(self) -> dict[str, object]:
+        kind = "chat.completion.chunk" if self._asked.streamed else "chat.completion"
+        return head(self._order, "chatcmpl", kind)  # with the first words: the model is loaded by then
 
     def take(self, piece: Piece) -> None:
         """Add a piece."""

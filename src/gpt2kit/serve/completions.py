@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -107,7 +108,10 @@ class CompletionAnswer:
             names, asked.logprobs or 0, bool(asked.return_token_ids), bool(asked.return_entropy)
         )
         self._logprobs = [Logprobs(self._style, Offsets(order.model.tokenizer)) for _ in self._choices]
-        self._head = head(order, "cmpl", "text_completion")
+
+    @cached_property
+    def _head(self) -> dict[str, object]:
+        return head(self._order, "cmpl", "text_completion")  # with the first words: the model is loaded by then
 
     def take(self, piece: Piece) -> None:
         """Add a piece."""

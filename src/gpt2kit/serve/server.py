@@ -15,11 +15,13 @@ from fastapi import FastAPI
 
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.errors import ConfigError
+from gpt2kit.serve.memory import give_back_unused, keep_one_heap
 from gpt2kit.serve.protocol import DeadlineProtocol
 from gpt2kit.serve.worker import Worker
 
 SECONDS_TO_CLOSE = 5  # for what is written already and still on its way to slow readers
 SECONDS_FOR_STEP = 1  # after a second signal
+TICKS_TO_GIVE_BACK = 100  # ten seconds
 OPEN_FILES = 4096  # connections, and files of models; many systems allow 1,024 or fewer unless asked
 
 Tell = Callable[[str], None]
@@ -37,6 +39,7 @@ def run(app: FastAPI, config: ServingConfig, tell: Tell) -> bool:
     """
     worker: Worker = app.state.worker
     _allow_many_files()
+    keep_one_heap()
     with _listen(config) as listener:
         names = ", ".join(model.name for model in app.state.models)
         tell(f"serving {names} at {links(*listener.getsockname()[:2])}")
@@ -91,6 +94,8 @@ class Server(uvicorn.Server):
         if self._close_at is not None:
             self.should_exit |= self.force_exit or not self._worker.jobs or time.monotonic() >= self._close_at
         self.should_exit |= self._worker.fault is not None and not self._worker.was_ready
+        if counter % TICKS_TO_GIVE_BACK == 0:
+            give_back_unused()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -51,41 +51,76 @@ def complaints():
     assert found == []
 
 
+class Profile:
+    """A browser's profile, and what it complains of. `options` are Playwright's of a context."""
+
+    def __init__(self, browser, url, options):
+        self.complaints, self._address = [], urlsplit(url)
+        self.context = browser.new_context(base_url=url, **{"locale": "en-US"} | options)
+        self.context.set_default_timeout(PATIENCE_SECONDS * 1000)
+        self.context.on("console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text))
+        self.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        self.context.on("dialog", self._note_dialog)
+        self.context.on("request", self._note_strangers)
+        self.page = self.context.new_page()
+
+    def clean(self):
+        """Make it as it was at first, but for its cache of files."""
+        used, self.page = self.context.pages, self.context.new_page()
+        for page in used:
+            page.close()
+        self.context.set_offline(False)
+        self.context.unroute_all()
+        self.context.clear_permissions()
+        origin = f"{self._address.scheme}://{self._address.netloc}"
+        chromium = self.context.new_cdp_session(self.page)
+        chromium.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+        chromium.detach()
+
+    def _note_dialog(self, dialog):
+        if dialog.type != "beforeunload":  # which asks whether to leave a text that is being written
+            self.complaints.append(f"{dialog.type}: {dialog.message}")
+        dialog.accept()
+
+    def _note_strangers(self, request):
+        address = urlsplit(request.url)
+        if address.scheme not in ("blob", "data") and address.netloc != self._address.netloc:
+            self.complaints.append(f"asks {request.url}")
+
+
+@pytest.fixture(scope="module")
+def unused():
+    """Profiles of the common server that no test uses now, by what they are for: a new one takes as long as a test."""
+    profiles = {}
+    yield profiles
+    for profile in profiles.values():
+        profile.context.close()
+
+
 @pytest.fixture
-def open_page(browser, complaints, serve):
-    """Opens a page of a server, an address or a Client, in a fresh profile; `options` are Playwright's of a context.
+def open_page(browser, unused, complaints, serve):
+    """Opens a page of a server, an address or a Client, in a clean profile; `options` are Playwright's of a context.
 
     It asks for `serve` so that at the end pages are closed before their servers.
     """
-    with contextlib.ExitStack() as opened:
+    opened = []
 
-        def start(server, path="", **options):
-            url = server if isinstance(server, str) else "http://{}:{}/".format(*server.address)
-            context = opened.enter_context(
-                contextlib.closing(browser.new_context(base_url=url, **{"locale": "en-US"} | options))
-            )
-            context.set_default_timeout(PATIENCE_SECONDS * 1000)
-            context.on("console", lambda said: said.type in ("error", "warning") and complaints.append(said.text))
-            context.on("weberror", lambda error: complaints.append(str(error.error)))
-            context.on("dialog", partial(note_dialog, complaints))
-            context.on("request", partial(note_strangers, complaints, urlsplit(url).netloc))
-            page = context.new_page()
-            page.goto(path)
-            return page
+    def start(server, path="", **options):
+        url = server if isinstance(server, str) else "http://{}:{}/".format(*server.address)
+        purpose = f"{url} {sorted(options.items())}"
+        profile = unused.pop(purpose, None) or Profile(browser, url, options)
+        profile.complaints = complaints
+        opened.append((purpose, profile, isinstance(server, str) and "permissions" not in options))
+        profile.page.goto(path)
+        return profile.page
 
-        yield start
-
-
-def note_dialog(complaints, dialog):
-    if dialog.type != "beforeunload":  # which asks whether to leave a text that is being written
-        complaints.append(f"{dialog.type}: {dialog.message}")
-    dialog.accept()
-
-
-def note_strangers(complaints, host, request):
-    address = urlsplit(request.url)
-    if address.scheme not in ("blob", "data") and address.netloc != host:
-        complaints.append(f"asks {request.url}")
+    yield start
+    for purpose, profile, is_common in opened:
+        if is_common and purpose not in unused:
+            profile.clean()
+            unused[purpose] = profile
+        else:
+            profile.context.close()
 
 
 @pytest.fixture(scope="session")

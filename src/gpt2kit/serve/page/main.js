@@ -164,9 +164,12 @@ function openFirst() {
 
 // ---- the server asks for something first ----
 
+let halted; // what goes on once there is a key
+
 function refused({ error, field, retry }) {
   if (error?.status === 401) {
     const wanted = key() === "" ? "keyNeeded" : "keyWrong";
+    halted = retry ?? halted;
     status.problem(() => t(wanted));
     byId("key-form").hidden = false;
     byId("key-form").onsubmit = (event) => {
@@ -176,9 +179,11 @@ function refused({ error, field, retry }) {
       if (!keepKey(byId("key").value.trim(), byId("key-remember").checked)) status.say(t("keyUnkept"), { lasting: true });
       byId("key").value = "";
       connect();
-      retry?.();
+      halted?.();
+      halted = undefined;
     };
-    byId("key").focus();
+    // Whoever is typing, and has asked for nothing yet, types on.
+    if (retry !== undefined || !editor.focused) byId("key").focus();
     return;
   }
   if (field === undefined) return;
