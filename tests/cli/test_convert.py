@@ -16,6 +16,7 @@ def test_a_model_is_converted_and_the_result_described(gpt2, here, model):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [format.name for format in FORMATS])
 def test_every_format_of_the_list_can_be_asked_for(gpt2, here, model, name):
     assert re.search(rf"^{name} ", gpt2("convert", "--list")[1], re.MULTILINE)

@@ -84,6 +84,7 @@ def test_without_a_name_it_asks_for_one(gpt2):
     assert gpt2("download") == (1, "", "gpt2: which model? Name it, such as: gpt2 download 124M\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 def test_ctrl_c_keeps_what_has_come(start, mirror, here):
     process = start("download", "hf:some/slow")

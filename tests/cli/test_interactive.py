@@ -307,6 +307,7 @@ def test_the_arrow_key_brings_back_lines_of_an_earlier_start(terminal, here):
     second.wait_for(r"one\.txt exists")
 
 
+@pytest.mark.slow
 def test_where_no_history_can_be_kept_there_is_none(terminal, here):
     (here / "file").touch()
     talk = terminal("--max-new-tokens", "1", XDG_STATE_HOME=str(here / "file"))
@@ -315,6 +316,7 @@ def test_where_no_history_can_be_kept_there_is_none(terminal, here):
     assert talk.screen.strip("\n") == ""
 
 
+@pytest.mark.slow
 def test_a_wrong_key_is_a_strange_character_not_the_end(terminal):
     talk = terminal("--max-new-tokens", "1")
     talk.type(b"//a\xffb\r")

@@ -365,6 +365,7 @@ def test_the_installed_command_is_the_same_program(here):
     assert (done.returncode, done.stderr) == (2, "gpt2: no command 'genrate'; did you mean: gpt2 generate?\n")
 
 
+@pytest.mark.slow
 def test_a_wrong_model_shows_no_traceback(start):
     process = start("inspect", "nowhere")
     out, err = process.communicate(timeout=60)

@@ -107,6 +107,7 @@ def two(here):
     make("fast", {1: 9.0, 10: 5.0, 20: 4.0}, {10: 5.5, 20: 6.5}, learning_rate=0.01)
 
 
+@pytest.mark.slow
 def test_figures_and_settings_that_differ_are_a_table(gpt2, two, here):
     status, out, err = gpt2("runs", "compare", "slow", "fast")
     assert (status, err) == (0, "")
@@ -128,6 +129,7 @@ def test_the_curve_with_the_lower_loss_is_drawn_lower(gpt2, two):
     assert any(line.strip() == "A slow" for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_the_chart_is_no_wider_than_the_terminal(gpt2, two, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))

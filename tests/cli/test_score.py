@@ -157,6 +157,7 @@ def test_a_long_text_shows_progress_beside_the_table(run, here):
     assert "score " not in out
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error(start, model, here):
     (here / "long.txt").write_text("the cat sat. " * 3000, encoding="utf-8")
     process = start("score", "long.txt", "--model", model, "--engine", "reference")

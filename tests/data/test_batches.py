@@ -249,6 +249,7 @@ def test_no_more_is_held_out_than_the_share(lengths, share):
     assert len(places_of(held_out)) <= round(share * sum(lengths))
 
 
+@pytest.mark.slow
 @given(lengths=st.lists(st.integers(1, 20), min_size=50, max_size=80), share=st.floats(0.8, 0.9))
 def test_small_documents_are_held_out_whole_and_at_least_half_the_share(lengths, share):
     """Of documents of at most half the share, so many fit."""

@@ -131,6 +131,7 @@ CELLS = st.text(st.sampled_from("ab,;\"' \r\n中"))
 ROWS = st.lists(st.tuples(CELLS, CELLS), min_size=1)
 
 
+@pytest.mark.slow
 @given(rows=ROWS, column=st.integers(0, 1), line_end=st.sampled_from(["\r\n", "\n", "\r"]))
 def test_csv_is_read_as_pythons_csv_wrote_it(tmp_path_factory, rows, column, line_end):
     path = tmp_path_factory.mktemp("csv") / "a.csv"
@@ -165,6 +166,7 @@ def test_a_short_csv_row_is_named(write):
         documents("a.csv", column="body")
 
 
+@pytest.mark.slow
 def test_a_quote_left_open_does_not_swallow_a_large_file(write):
     write("a.csv", b'text\n"' + b"line\n" * 4_000_000)
     with pytest.raises(DataError, match=r"^a\.csv, line \d+: not CSV: .*is a quote left open"):

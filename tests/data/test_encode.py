@@ -91,6 +91,7 @@ def test_an_end_token_written_in_a_text_stays_text(encode, write, tiny):
     assert ids_of(encode("a.txt", into="cut", split_on=END)) == [*tiny.encode("one"), 319, *tiny.encode("two"), 319]
 
 
+@pytest.mark.slow
 def test_long_texts_are_encoded_as_in_one_go(encode, prose, here, tiny):
     texts = [(here / "prose/a.txt").read_text("utf-8")]
     texts += [json.loads(line)["text"] for line in (here / "prose/b.jsonl").read_text("utf-8").splitlines()]
@@ -126,6 +127,7 @@ def test_a_last_shard_may_be_full(encode, write, monkeypatch, tiny):
     assert [part.size for part in encode("a.txt").parts] == [4]
 
 
+@pytest.mark.slow
 def test_ids_are_as_narrow_as_the_vocabulary_allows(encode, write, openai, here):
     write("a.txt", "Hello world")
     assert encode("a.txt").parts[0].dtype == np.uint16

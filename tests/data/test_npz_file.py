@@ -27,6 +27,7 @@ def saved(tmp_path):
     return tmp_path / "a.npz"
 
 
+@pytest.mark.slow
 @given(chunks=st.lists(IDS, min_size=1, max_size=3), save=st.sampled_from([np.savez, np.savez_compressed]))
 def test_what_numpy_wrote_is_read(tmp_path_factory, chunks, save):
     path = tmp_path_factory.mktemp("npz") / "a.npz"
@@ -62,6 +63,7 @@ def test_every_cut_is_noticed(tmp_path_factory, share):
         read(path)
 
 
+@pytest.mark.slow
 @given(place=st.integers(0), value=st.integers(1, 255))
 @settings(max_examples=200)
 def test_a_changed_byte_is_noticed_or_changes_nothing(tmp_path_factory, place, value):

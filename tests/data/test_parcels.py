@@ -23,6 +23,7 @@ def pieces_of(documents):
             yield Piece(text, number == len(document))
 
 
+@pytest.mark.slow
 @given(documents=DOCUMENTS, size=st.integers(1, 12), separator=st.sampled_from([END, "", "\n\n"]))
 @settings(max_examples=300)
 def test_ids_are_those_of_every_whole_document(tiny, documents, size, separator):
@@ -43,6 +44,7 @@ def test_ids_are_those_of_every_whole_document(tiny, documents, size, separator)
     assert (found, found_ends) == (expected, ends)
 
 
+@pytest.mark.slow
 @given(texts=st.lists(TEXTS | st.just(END) | st.just(f"a{END}b"), min_size=1, max_size=5))
 def test_joined_texts_are_encoded_as_each_alone(openai, texts):
     expected = []

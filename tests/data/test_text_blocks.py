@@ -111,6 +111,7 @@ ENCODINGS = [
 ]
 
 
+@pytest.mark.slow
 @given(text=st.text(st.sampled_from("ab\n中月é🙂")), cuts=CUTS, encoding=st.sampled_from(ENCODINGS))
 def test_a_text_in_any_encoding_is_read_however_it_is_cut(text, cuts, encoding):
     content = text.encode(encoding, "ignore")
@@ -196,6 +197,7 @@ def test_the_offset_in_a_compressed_file_is_that_after_decompression(write):
         read("a.txt.gz")
 
 
+@pytest.mark.slow
 def test_a_file_that_unpacks_to_very_much_comes_in_bearable_blocks(write):
     """100 MiB out of a few KB: no block is over 64 MiB."""
     packer = zstandard.ZstdCompressor(level=3).compressobj()

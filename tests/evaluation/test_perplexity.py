@@ -29,6 +29,7 @@ def test_the_loss_is_transformers_loss(model, golden, transformers):
     assert evaluate_text(model, TEXT).loss == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_tokens_and_bytes_are_those_of_the_text(model, golden, transformers):
     tokenizer = transformers.GPT2TokenizerFast.from_pretrained(golden / "hf-safetensors")
     figures = evaluate_text(model, TEXT)

@@ -110,6 +110,7 @@ def network_logits(checkpoint):
     return logits_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logits_by", [reference_logits, network_logits])
 def test_logits_and_greedy_tokens_are_those_of_the_program_that_wrote_it(fixture, logits_by):
     logits_of, compared = logits_by(fixture.checkpoint), 0
@@ -123,6 +124,7 @@ def test_logits_and_greedy_tokens_are_those_of_the_program_that_wrote_it(fixture
         assert greedy(logits_of, fixture.expected["greedy_prompt"].tolist(), len(tokens)) == tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_the_tokenizer_encodes_as_the_reference_program_did(shared, name):
     checkpoint = open_checkpoint(shared / "fixtures" / name)

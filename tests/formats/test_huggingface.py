@@ -44,6 +44,7 @@ def bits(checkpoint):
 # --- reading ---
 
 
+@pytest.mark.slow
 def test_every_tensor_is_the_one_that_the_library_reads(example):
     found, expected = huggingface.read(example.directory).tensors, stored_in(example.directory)
     assert set(found) == set(expected)

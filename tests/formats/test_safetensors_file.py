@@ -153,6 +153,7 @@ def test_a_tensor_that_cannot_be_read_leaves_the_old_file(file):
 # --- refusing ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", range(len(SMALL)))
 def test_every_cut_is_noticed(file, length):
     file.write_bytes(SMALL[:length])
@@ -257,6 +258,7 @@ def mutated(path, value):
     return header
 
 
+@pytest.mark.slow
 @given(path=st.sampled_from(FIELDS), value=JSON)
 @example(path=("b", "dtype"), value=[])
 @example(path=("b", "dtype"), value={})

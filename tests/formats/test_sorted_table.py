@@ -99,6 +99,7 @@ def test_a_table_is_told_by_its_end(golden, file):
 # --- round trips ---
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.binary(max_size=8) | st.text("ab/", max_size=40).map(str.encode), st.binary(max_size=50)),
     st.integers(1, 200),
@@ -118,6 +119,7 @@ def test_blocks_without_shared_beginnings_are_read(file):
 # --- damage ---
 
 
+@pytest.mark.slow
 def test_every_cut_is_noticed(file):
     whole = table_bytes(PAIRS)
     for length in range(len(whole)):

@@ -108,6 +108,7 @@ def test_quantised_models_are_refused_by_their_configuration(read, stored):
         read(stored, quantization_config={"load_in_8bit": True})
 
 
+@pytest.mark.slow
 def test_what_tensorflow_saved_as_safetensors_is_read(golden, tmp_path):
     """transformers 4 saves TFGPT2LMHeadModel so: h5py's names and shapes, less the root."""
     from gpt2kit.formats.h5_file import open_tensors

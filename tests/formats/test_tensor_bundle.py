@@ -82,6 +82,7 @@ def test_tensors_of_several_shards_are_read(bundles):
         np.testing.assert_array_equal(tensors[stored.replace("|", "/")].read(), expected[stored])
 
 
+@pytest.mark.slow
 def test_several_thousand_tensors_are_read(bundles):
     tensors, expected = open_tensors(bundles / "multiblock" / "v"), np.load(bundles / "multiblock" / "expected.npz")
     found = {name: float(tensor.read()) for name, tensor in tensors.items()}

@@ -162,11 +162,13 @@ def test_the_head_shares_the_embeddings_place(written):
     assert found["lm_head.weight"].data_ptr() == found["transformer.wte.weight"].data_ptr()
 
 
+@pytest.mark.slow
 def test_transformers_takes_the_state_strictly(written, transformers):
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config.from_pretrained(written))
     model.load_state_dict(torch.load(written / "pytorch_model.bin", weights_only=True), strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard_bytes", [None, 1, 60_000])
 def test_transformers_computes_the_same(golden, tmp_path, transformers, shard_bytes):
     torch_bin.write(torch_bin.read(golden / "hf-bin"), tmp_path / "model", silent, shard_bytes=shard_bytes)
@@ -178,6 +180,7 @@ def test_transformers_computes_the_same(golden, tmp_path, transformers, shard_by
     np.testing.assert_allclose(found, stored["logits_0"], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard_bytes", [None, 1, 60_000])
 @pytest.mark.parametrize("place", ["hf-safetensors", "hf-halfprec/bf16", "hf-halfprec/fp16", "hf-variants/untied"])
 def test_writing_keeps_every_bit(golden, tmp_path, place, shard_bytes):

@@ -199,6 +199,7 @@ def test_progress_is_told_in_bytes(file):
     assert [(report.done, report.total, report.unit) for report in reports] == [(80, 120, "byte"), (120, 120, "byte")]
 
 
+@pytest.mark.slow
 def test_one_tensor_is_in_memory_at_a_time(file):
     size = 2**24
     tensors = {
@@ -326,6 +327,7 @@ def test_a_stream_that_is_not_as_torch_writes_it_is_refused(file, old, new, prob
         read_object(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "problem"), [(b"\xff", "not a pickle"), (b"X\0\0\0\2", "a pickle of more than 16777216 bytes")]
 )

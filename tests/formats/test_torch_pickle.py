@@ -228,6 +228,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_work_without_end_is_refused(bomb):
     began = time.monotonic()
@@ -236,6 +237,7 @@ def test_work_without_end_is_refused(bomb):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_deep_nesting_is_read():
     deep = read(pickled(b")" + b"\x85" * 400_000))
     assert isinstance(deep, tuple)

@@ -60,6 +60,7 @@ WORDS = st.lists(st.text("ab 中é", min_size=1, max_size=5), max_size=4)
 IDS = st.lists(st.integers(0, len(PIECES.fragments) + 2), max_size=12)  # two ids beyond the vocabulary
 
 
+@pytest.mark.slow
 @given(WORDS, IDS)
 @example(["aba", "ab"], [1])
 @example(["中"], [9, 12])
@@ -173,6 +174,7 @@ def test_with_gpt2s_vocabulary_the_bans_are_those_of_trying_every_token(full_voc
     assert banned(REAL_WORDS, full_vocabulary.encode(text), full_vocabulary) == expected
 
 
+@pytest.mark.slow
 def test_tens_of_words_are_ready_within_a_second_and_a_call_costs_little(full_vocabulary):
     ids = full_vocabulary.encode("a text of some length, which ends with one of the ")
     some = [full_vocabulary.decode([id]).strip() or "x" for id in range(2000, 50_000, 1000)]
@@ -185,6 +187,7 @@ def test_tens_of_words_are_ready_within_a_second_and_a_call_costs_little(full_vo
     assert (time.perf_counter() - begun) / 100 < 0.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

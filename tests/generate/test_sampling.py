@@ -77,6 +77,7 @@ def test_the_uniform_number_is_philox_of_seed_sample_and_position(seed, sample, 
     assert uniform(seed, sample, position) == (first >> 11) / 2**53
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**63 - 1), sample=COUNTERS, position=COUNTERS)
 def test_the_uniform_number_is_the_one_numpy_draws_first(seed, sample, position):
     key, counter = np.array([seed, 0], np.uint64), np.array([position, sample, 0, 0], np.uint64)

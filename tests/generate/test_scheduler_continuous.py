@@ -157,6 +157,7 @@ def test_nothing_is_chosen_before_a_prompt_is_read():
     assert [rows_of(engine, step)[0][2] for step in range(3)] == ["none", "none", "last"]
 
 
+@pytest.mark.slow
 def test_while_long_prompts_are_read_a_streamed_text_flows_on():
     """No gap between two of its tokens is longer than a step that reads `prefill_ids`."""
     engine = HashingEngine(slots=8, window=1024)
@@ -366,6 +367,7 @@ def lives(draw):
     return requests, deeds
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     life=lives(),

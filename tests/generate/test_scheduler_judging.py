@@ -104,6 +104,7 @@ def test_all_of_the_prompt_comes_in_order_before_the_first_new_token(engine, pre
     assert Counter(kinds) == {Judged: -(-19 // min(prefill_ids, 20)), Token: 4, Done: 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefill_ids", [3, 256])
 @pytest.mark.parametrize("length", [1, 5, 31, 32])
 def test_a_text_is_the_same_whether_its_prompt_is_judged_or_not(engine, length, prefill_ids):

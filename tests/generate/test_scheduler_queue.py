@@ -80,6 +80,7 @@ def entries(thing):
     return sum(entries(value) for value in vars(thing).values()) if ours else 0
 
 
+@pytest.mark.slow
 def test_ten_thousand_requests_leave_nothing_behind(engine):
     """Most are cancelled while they wait, some while they run, some when they are over, some never."""
     scheduler = Scheduler(engine)

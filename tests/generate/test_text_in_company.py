@@ -113,6 +113,7 @@ def test_eight_samples_are_what_each_is_alone(small_checkpoint, tokenizer, alone
     assert together == [alone(PROMPTS[0], sample, sampling, STOPS[1]) for sample in range(8)]
 
 
+@pytest.mark.slow
 def test_a_sample_is_found_again_by_its_number(small_checkpoint, tokenizer, alone):
     generator = Generator(small_checkpoint, tokenizer, ReferenceEngine(small_checkpoint, 3))
     pieces = generator.pieces(PROMPTS[0], samples=2, first_sample=6, sampling=SAMPLINGS[1], stop=STOPS[1], logprobs=2)
@@ -120,6 +121,7 @@ def test_a_sample_is_found_again_by_its_number(small_checkpoint, tokenizer, alon
     assert found == {number: alone(PROMPTS[0], 6 + number, SAMPLINGS[1], STOPS[1]) for number in range(2)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", SAMPLINGS[:2], ids=["temperature 0", "temperature 1"])
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_a_streamed_text_is_the_text(small_checkpoint, tokenizer, alone, prompt, sampling):

@@ -94,6 +94,7 @@ def test_a_vocabulary_in_other_files_is_the_same(golden, shared):
     assert compare(hub, single).vocabulary is None
 
 
+@pytest.mark.slow
 def test_another_vocabulary_is_told(golden, shared):
     ours, theirs = open_checkpoint(golden / "hf-safetensors"), open_checkpoint(shared / "fixtures" / "openai-fullvocab")
     assert compare(ours, theirs).vocabulary.startswith("320 and 50,257 tokens; ")

@@ -39,6 +39,7 @@ def test_a_way_through_all_formats_and_back_changes_no_bit(here, golden, formats
     assert hparams[0] == hparams[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("source", ["hf-v5", "openai-tiny", "hf-safetensors/sharded"])
 def test_every_format_gives_every_model_back(here, golden, name, source):
@@ -49,6 +50,7 @@ def test_every_format_gives_every_model_back(here, golden, name, source):
     assert (conversion.format, conversion.equal_argmax) == (name, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_vocabulary_goes_along(here, golden, name):
     before, after = open_checkpoint(golden / "hf-v5"), convert(golden / "hf-v5", "out", to=name).checkpoint
@@ -91,6 +93,7 @@ def test_half_precision_stays_what_it_is_where_the_format_holds_it(here, golden)
     assert bits(convert(golden / "hf-halfprec" / "bf16", "out", to="bin").checkpoint) == bits(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["openai", "h5"])
 def test_half_precision_is_widened_exactly_for_tensorflow(here, golden, name):
     before = open_checkpoint(golden / "hf-halfprec" / "fp16")

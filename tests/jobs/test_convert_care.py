@@ -61,6 +61,7 @@ def test_a_place_that_fills_meanwhile_is_left_as_it_is(here, model):
 # --- runs ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize(("ref", "step"), [("run1", 200), ("run1@best", 100), ("run1@200", 200)])
 def test_a_run_is_converted_to_every_format(run1, ref, step, to):

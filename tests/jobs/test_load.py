@@ -32,6 +32,7 @@ def test_a_loaded_model_writes_what_transformers_writes(model, transformers, eng
     assert list(found.ids) == expected[0, ids.input_ids.shape[1] :].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["reference", "torch"])
 @pytest.mark.parametrize(
     ("place", "folder"),
@@ -73,6 +74,7 @@ def test_the_torch_engine_without_torch_names_the_remedy(model, without_torch):
         load(model, engine="torch")
 
 
+@pytest.mark.slow
 def test_training_without_torch_names_the_remedy(model, here):
     (here / "text.txt").write_text("the cat sat", encoding="utf-8")
     program = (

@@ -160,6 +160,7 @@ def test_looking_never_turns_a_trainer_away():
 # --- side by side ---
 
 
+@pytest.mark.slow
 def test_the_picture_is_named_after_the_runs():
     make("one", {1: 3.0})
     make("two", {1: 3.0})
@@ -167,6 +168,7 @@ def test_the_picture_is_named_after_the_runs():
     assert Path("compare-one-two.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_picture_lies_where_it_is_asked_for():
     make("one", {1: 3.0})
     make("two", {1: 3.0})

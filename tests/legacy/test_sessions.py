@@ -12,6 +12,8 @@ from gpt2kit import simple as gpt2
 from gpt2kit.errors import RequestError
 from gpt2kit.legacy.sessions import Session, forget, load_into, model_of, require_session
 
+pytestmark = pytest.mark.slow  # threads, a server, and models loaded again and again
+
 PREFIXES = ["The cat", "The dog", "a", "so it goes", "mat", "fog; then"]
 GREEDY = {"length": 20, "top_k": 1, "return_as_list": True}
 

@@ -136,6 +136,7 @@ def test_a_body_that_is_no_such_json_is_refused(api, body):
     assert response.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "message"),
     [

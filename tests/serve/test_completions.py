@@ -128,6 +128,7 @@ SAMPLING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fields", "settings"), SAMPLING, ids=lambda value: "-".join(value))
 def test_sampling_over_http_is_sampling_without(write, local, fields, settings):
     stop = StopConfig(max_new_tokens=16, ignore_end=True)

@@ -169,6 +169,7 @@ def test_who_sent_the_form_reads_what_went_wrong_on_a_page_and_keeps_the_seed(go
 # --- POST /generate ---
 
 
+@pytest.mark.slow
 def test_generate_continues_greedily_up_to_a_hundred_tokens(ask):
     asked = {"prompt": "Hello world", "temperature": 0, "echo": True}
     for length, more in [({}, 93), ({"max_length": 20}, 13)]:  # "Hello world" has 7 tokens

@@ -37,6 +37,7 @@ def joined(chunks):
     return [whole[index] for index in sorted(whole)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ASKED, ids=range(len(ASKED)))
 def test_the_chunks_of_a_stream_are_the_whole_answer(complete, stream, asked):
     assert joined(stream(**asked, seed=4)) == complete(**asked, seed=4)["choices"]

@@ -136,6 +136,7 @@ def test_nobody_in_it_is_root_and_no_key_is_baked_in(dockerfile):
     assert "KEY" not in (ROOT / dockerfile).read_text("utf-8").upper()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
 def test_the_health_check_is_green_on_200_only(dockerfile, server, status, healthy, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # Docker may set one; it is not for this request

@@ -157,6 +157,7 @@ def test_help_loads_nothing_slow():
     assert not slow
 
 
+@pytest.mark.slow
 def test_help_of_every_command_loads_no_torch():
     calls = [f"help_of(*{name.split()!r})" for name in COMMANDS]
     slow = loaded_by("\n".join([HELP, *calls])) & {"torch"}

@@ -177,6 +177,7 @@ def spacious():
     return ByteLevelBPE(read_vocabulary(learn_vocabulary(["".join(draws.choices(WHITE, k=20_000))], 2000), "spacious"))
 
 
+@pytest.mark.slow
 @given(text=TEXTS, characters=st.integers(1, 6))
 @settings(max_examples=300)
 def test_cutting_into_pieces_changes_nothing(spacious, text, characters):

@@ -39,6 +39,7 @@ def test_memory_given_back_is_kept_and_costs_no_second_fault():
     assert megabytes > 96
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not keep_freed_memory(), reason="no glibc")
 def test_without_it_every_page_is_paid_for_again():
     """Else the test above would show nothing."""

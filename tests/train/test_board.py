@@ -105,6 +105,7 @@ def start_writer(run, *words):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 def test_a_killed_trainer_loses_no_event(run):
     process = start_writer(run, "wait")
@@ -114,6 +115,7 @@ def test_a_killed_trainer_loses_no_event(run):
     assert points(run, "loss/train") == [(1, 2.5)]
 
 
+@pytest.mark.slow
 def test_a_crash_ends_the_process_and_nothing_heavy_was_loaded(run):
     out, err = start_writer(run, "crash").communicate(timeout=60)
     assert out == "\n", "torch or TensorFlow was loaded"

@@ -119,6 +119,7 @@ def test_limits_never_meet(run, losses):
 # --- the picture ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("events", [["train", "validation"], ["train"], []], ids=["both", "no validation", "nothing"])
 def test_a_curve_is_a_picture_whatever_was_measured(run, events):
     for event in events:
@@ -127,6 +128,7 @@ def test_a_curve_is_a_picture_whatever_was_measured(run, events):
     assert size_of_png(run.directory / "loss.png") == (960, 600)
 
 
+@pytest.mark.slow
 def test_more_points_draw_another_picture(run):
     log(run, "train", {1: 3.0})
     draw_curve(run)
@@ -136,6 +138,7 @@ def test_more_points_draw_another_picture(run):
     assert (run.directory / "loss.png").read_bytes() != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["_hidden", "a$b_{$c", "checkpoint/run1"])
 def test_any_name_can_stand_in_the_legend(run, name):
     curve = log(run, "train", {1: 3.0, 2: 1.0})

@@ -48,6 +48,7 @@ def transformers_losses(model, recipe, learn):
     return losses
 
 
+@pytest.mark.slow
 def test_training_is_that_of_transformers_and_torch(trainer_of, never, in_transformers, text):
     trainer = trainer_of(steps=50)
     expected = transformers_losses(in_transformers.train(), trainer.recipe, text)
@@ -58,6 +59,7 @@ def test_training_is_that_of_transformers_and_torch(trainer_of, never, in_transf
     assert expected[-1] < expected[0] - 0.5, "the model must have learnt"
 
 
+@pytest.mark.slow
 def test_one_sentence_is_learnt_by_heart(trainer_of, never, corpus_of):
     learn = corpus_of(SENTENCE, window=11)
     trainer = trainer_of(learn=learn, steps=60, batch_size=1, window=11, learning_rate=1e-2, warmup_steps=5)
@@ -73,6 +75,7 @@ def transformers_validation_loss(model, corpus):
     return sum(sums).item() / 299
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"batch_size": 5}, {"accumulate": 4}, {"dropout": 0.5}], ids=str)
 def test_the_validation_loss_is_that_of_transformers_over_all_held_out_tokens(
     trainer_of, never, in_transformers, other_text, changes
@@ -190,6 +193,7 @@ def validation_losses(run):
     return {entry["step"]: entry["loss"] for entry in run.metrics("validation")}
 
 
+@pytest.mark.slow
 def test_the_best_step_is_the_one_with_the_lowest_validation_loss(trainer_of, never, other_text):
     trainer = trainer_of(validate=other_text, **BY_HEART, validate_every=2, save_every=2, patience=0)
     trainer.train(never)
@@ -198,6 +202,7 @@ def test_the_best_step_is_the_one_with_the_lowest_validation_loss(trainer_of, ne
     assert trainer.run.best() != 16, "the example must tell best from latest"
 
 
+@pytest.mark.slow
 def test_the_best_of_those_that_were_saved_counts(trainer_of, never, other_text):
     """Measured at every step, saved at every fourth."""
     trainer = trainer_of(validate=other_text, **BY_HEART, validate_every=1, save_every=4, patience=0)
@@ -219,6 +224,7 @@ def test_the_first_that_is_saved_is_the_best_so_far_however_good_the_ones_were_t
     assert trainer.run.best() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [1, 3])
 def test_it_stops_when_the_loss_has_not_fallen_so_many_times(trainer_of, never, other_text, patience):
     changes = BY_HEART | {"validate_every": 1, "save_every": 5, "print_every": 5, "patience": patience, "steps": 60}
@@ -231,6 +237,7 @@ def test_it_stops_when_the_loss_has_not_fallen_so_many_times(trainer_of, never, 
     assert trainer.run.latest() == steps_of(trainer.run, "train")[-1] == outcome.step
 
 
+@pytest.mark.slow
 def test_a_patience_of_0_never_stops(trainer_of, never, other_text):
     outcome = trainer_of(validate=other_text, **BY_HEART, validate_every=1, patience=0).train(never)
     assert (outcome.step, outcome.stopped_early) == (16, False)

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from gpt2kit.data.batches import batch_at
 from gpt2kit.errors import DiskFull, OutOfMemory
 
+pytestmark = pytest.mark.slow  # every test trains
+
 
 @pytest.fixture
 def weights_of(trainer_of, never):

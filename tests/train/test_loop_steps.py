@@ -7,6 +7,8 @@ import torch
 
 from gpt2kit.errors import ConfigError
 
+pytestmark = pytest.mark.slow  # every test trains, many of them several times
+
 
 def weights_after(trainer, never, steps=3):
     """All weights in one row after some steps, and the losses on the way."""

@@ -30,6 +30,7 @@ def test_afterwards_all_is_as_before(precision):
 FLAGS = CPU_FLAGS.read_text("utf-8") if CPU_FLAGS.exists() else ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(" amx_bf16 " not in FLAGS, reason="this CPU has no matrix unit for bf16")
 def test_a_cpu_takes_bf16_where_it_has_a_unit_for_it():
     precision, reason = fastest_precision(CPU)
