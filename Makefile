@@ -74,7 +74,7 @@ $(READY): pyproject.toml compat/gpt_2_simple/pyproject.toml constraints.txt | $(
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \
-	    echo "$(PYTHON) not found. On Debian: apt-get install python3 python3-venv python3-pip git make"; \
+	    echo "$(PYTHON) not found. On Debian: apt-get install python3 python3-venv python3-pip git make g++"; \
 	    echo "Elsewhere: install Python 3.11 or newer, or name it: make PYTHON=python3.12"; exit 1; } >&2
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "gpt2kit needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \

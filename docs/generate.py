@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from gpt2kit.cli.main import COMMANDS, main
+from gpt2kit.config.engine import EngineConfig
 from gpt2kit.config.model import ModelConfig
 from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
@@ -25,6 +26,7 @@ SECTIONS = {
     "sampling": SamplingConfig,
     "stop": StopConfig,
     "serving": ServingConfig,
+    "engine": EngineConfig,
     "model": ModelConfig,
 }
 
@@ -52,7 +54,8 @@ def config_page() -> str:
     parts = [
         "# Settings",
         "Made by `make docs` from the code. In a TOML file for `--config` the tables are `[reading]`, `[training]`, "
-        "`[sampling]` and `[stop]`; the model's own settings are kept in its config.json under Hugging Face's names.",
+        "`[sampling]`, `[stop]`, `[serving]` and `[engine]`; the model's own settings are kept in its config.json "
+        "under Hugging Face's names.",
     ]
     for section, kind in SECTIONS.items():
         rows = [f"| `{name}` | {default} | {text} |" for name, default, text in fields_of(kind)]

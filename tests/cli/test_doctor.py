@@ -11,7 +11,7 @@ def test_every_finding_is_a_line(gpt2):
     assert [line.split()[0] for line in out.splitlines() if not line.startswith(" ")] == [
         *("gpt2kit", "python", "numpy", "tiktoken", "torch", "matplotlib", "tokenizers", "h5py", "pyarrow"),
         *("zstandard", "fastapi"),
-        *("engine", "processor", "memory", "disk"),
+        *("engine", "native", "processor", "memory", "disk"),
     ]
 
 

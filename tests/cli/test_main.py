@@ -75,7 +75,7 @@ def test_the_version_names_engine_and_torch(gpt2, option):
 
     status, out, _ = gpt2(option)
     assert status == 0
-    assert out.startswith(f"gpt2kit {__version__}, engine torch, torch {version('torch')}, ")
+    assert out.startswith(f"gpt2kit {__version__}, engine native, torch {version('torch')}, ")
 
 
 # --- mistakes ---

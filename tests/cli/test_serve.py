@@ -142,7 +142,7 @@ def test_the_environment_may_hold_the_key(serve):
 
 @SLOW
 def test_a_file_may_hold_all_settings(start, model, here):
-    text = f'models = ["{model}"]\nengine = "reference"\n[serving]\nport = 0\nmax_n = 3\nqueue = 7\n'
+    text = f'models = ["{model}"]\n[engine]\nengine = "reference"\n[serving]\nport = 0\nmax_n = 3\nqueue = 7\n'
     (here / "server.toml").write_text(text, "utf-8")
     process = start("serve", "--config", "server.toml", "--queue", "9")
     said = process.stderr.readline().decode()

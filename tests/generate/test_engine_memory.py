@@ -9,9 +9,11 @@ import torch
 
 from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import OutOfMemory
+from gpt2kit.generate.cache_memory import free_for_cache
 from gpt2kit.generate.engine import Row
+from gpt2kit.generate.native_engine import NativeEngine
 from gpt2kit.generate.reference import ReferenceEngine
-from gpt2kit.generate.torch_engine import TorchEngine, free_for_cache, slots_that_fit
+from gpt2kit.generate.torch_engine import TorchEngine, slots_that_fit
 from gpt2kit.model.gpt2 import GPT2
 from gpt2kit.model.kv_cache import KeyValueCache
 from gpt2kit.model.weights import to_network
@@ -70,6 +72,8 @@ POSITION = 2 * 3 * 40 * 4  # bytes of the tiny model: keys and values, layers, w
 def test_the_capacity_is_what_memory_and_slots_allow_but_a_window_at_least(tiny_checkpoint, memory_bytes, ids):
     engine = TorchEngine(tiny_checkpoint, slots=4, memory_bytes=memory_bytes)
     assert (engine.capacity, engine.slots) == (ids, 4)
+    # The native cache fills keys and values of a head, 10 numbers, up to 16 in the values.
+    assert NativeEngine(tiny_checkpoint, slots=4, memory_bytes=memory_bytes * 26 // 20).capacity == ids
 
 
 def test_the_capacity_of_the_reference_is_that_of_its_slots(tiny_checkpoint):
@@ -87,7 +91,7 @@ def test_where_all_memory_is_taken_at_once_there_are_the_slots_that_fit(position
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is free")
 def test_the_cache_takes_half_of_the_free_memory_at_most():
-    free = free_for_cache(torch.device("cpu"))
+    free = free_for_cache()
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 0 < free <= total / 2
 

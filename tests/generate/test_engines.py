@@ -1,13 +1,17 @@
 """Every engine against what other programs computed, and against the reference engine, which keeps no cache."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpt2kit import _native
 from gpt2kit.formats import huggingface
 from gpt2kit.generate.engine import Row
+from gpt2kit.generate.native_engine import NativeEngine
 from gpt2kit.generate.reference import ReferenceEngine
 from gpt2kit.generate.torch_engine import BATCH_SLOTS, TorchEngine
 from gpt2kit.model.weights import to_network
@@ -24,14 +28,19 @@ def torch_for_few(checkpoint, slots=2):
     return TorchEngine(checkpoint, min(slots, BATCH_SLOTS - 1))
 
 
-@pytest.fixture(
-    scope="module",
-    params=[ReferenceEngine, torch_for_few, torch_for_batches],
-    ids=["reference", "torch", "torch for batches"],
-)
+NATIVE = [f"native {isa}" for isa in _native.isas()]
+
+
+@pytest.fixture(scope="module", params=["reference", "torch", "torch for batches", *NATIVE])
 def open_engine(request):
-    """Makes an engine of each kind from a checkpoint."""
-    return request.param
+    """Makes an engine of each kind from a checkpoint; the native one with each instruction set."""
+    kind, _, isa = request.param.partition("native ")
+    if isa:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GPT2KIT_ISA", isa)
+            yield partial(NativeEngine, precision="fp32", threads=2)
+    else:
+        yield {"reference": ReferenceEngine, "torch": torch_for_few, "torch for batches": torch_for_batches}[kind]
 
 
 @pytest.fixture

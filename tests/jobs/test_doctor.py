@@ -1,11 +1,13 @@
 import importlib.metadata
 import platform
 import shutil
+import sys
 from collections import namedtuple
 from importlib.metadata import Distribution, PackageNotFoundError
 
 import pytest
 
+from gpt2kit import _native
 from gpt2kit.jobs.doctor import doctor
 
 
@@ -53,4 +55,14 @@ def test_a_full_disk_is_pointed_out(monkeypatch, free, short):
 
 
 def test_the_engine_that_auto_means_is_named():
+    assert findings()["engine"].found == "auto means native"
+    assert findings()["native"].found.endswith(" ".join(_native.isas()))
+
+
+def test_where_the_native_engine_was_not_built_it_is_told_what_serves_instead(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpt2kit._native", None)
     assert findings()["engine"].found == "auto means torch"
+    assert findings()["native"].found == "not built; torch serves instead"
+    assert "g++" in findings()["native"].fix
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert findings()["native"].found == "not built; reference, which is slow, serves instead"

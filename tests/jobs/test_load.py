@@ -7,7 +7,7 @@ import pytest
 
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.errors import ConfigError, FormatError, MissingExtra, ModelNotFound
-from gpt2kit.generate.reference import ReferenceEngine
+from gpt2kit.generate.native_engine import NativeEngine
 from gpt2kit.generate.torch_engine import TorchEngine
 from gpt2kit.jobs.load import available_gpus, load, use_threads
 
@@ -54,14 +54,11 @@ def test_an_old_checkpoint_writes_what_its_own_program_wrote(shared, place, fold
     assert list(found.ids) == tokens[len(prompt) :]
 
 
-def test_auto_is_torch_where_torch_is(model):
-    assert isinstance(load(model).engine, TorchEngine)
-
-
-def test_auto_is_the_reference_with_a_warning_where_torch_is_not(model, without_torch):
-    with pytest.warns(UserWarning, match=r"torch is missing.*gpt2kit\[train\]"):
-        generator = load(model)
-    assert isinstance(generator.engine, ReferenceEngine)
+def test_engine_precision_and_threads_are_those_asked_for(model):
+    engine = load(model, engine="native", precision="int8", threads=2).engine
+    assert isinstance(engine, NativeEngine)
+    assert (engine.precision, engine.threads) == ("int8", 2)
+    assert isinstance(load(model, engine="torch").engine, TorchEngine)
 
 
 def test_the_reference_chosen_by_name_needs_no_warning(model, without_torch, recwarn):

@@ -1,6 +1,7 @@
 import pytest
 
 import gpt2kit
+from gpt2kit.generate.select import preferred_engine
 
 NAME = "hf-safetensors"
 
@@ -49,10 +50,10 @@ def test_a_server_tells_its_version_and_limits(api):
 
 
 def test_what_auto_means_is_told_once_a_model_is_read(serve, golden):
-    torch = pytest.importorskip("torch")
     server = serve(golden / "hf-safetensors").until_ready()
     info = server.ask("GET", "/info")[2]
-    assert (info["engine"], info["device"] == "cpu") == ("torch", not torch.accelerator.is_available())
+    engine = preferred_engine()
+    assert (info["engine"], info["device"]) == (engine, "cpu" if engine == "native" else "cuda")
 
 
 def test_several_models_are_named_to_whoever_asks_for_another(serve, golden, counting):

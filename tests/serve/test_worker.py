@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from gpt2kit.config.engine import EngineConfig
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.errors import FormatError, OutOfMemory, RequestError
@@ -233,7 +234,7 @@ def test_a_worker_that_was_stopped_can_be_started_again(work, counting, order):
 
 
 def test_a_worker_is_stopped_twice_or_before_it_began_without_harm(models):
-    worker = Worker(models, ServingConfig(), memory_bytes=2**40, engine="reference")
+    worker = Worker(models, ServingConfig(), memory_bytes=2**40, engine=EngineConfig(engine="reference"))
     assert worker.stop()
     worker.start()
     while not worker.stop(timeout_seconds=0):

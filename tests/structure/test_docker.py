@@ -123,7 +123,7 @@ def test_every_install_takes_the_versions_of_constraints_txt(dockerfile):
 
 def test_python_is_one_that_continuous_integration_tests(dockerfile):
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))["jobs"]
-    versions = {re.match(r"python:(\d+\.\d+)-slim-", image)[1] for image in arguments(dockerfile, "FROM")}
+    versions = {re.match(r"python:(\d+\.\d+)-(?:slim-)?bookworm", image)[1] for image in arguments(dockerfile, "FROM")}
     assert len(versions) == 1
     assert versions <= set(jobs["linux"]["strategy"]["matrix"]["python"])
     assert set(re.findall(r"python(3\.\d+)/site-packages", " ".join(arguments(dockerfile, "RUN")))) == versions

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
-from gpt2kit.generate.select import DeviceName, EngineName
+from gpt2kit.config.engine import EngineConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +23,7 @@ class Evaluate:
     """A known name (124M), a directory, a file, or a run (run1, run1@2000, run1@best)."""
     file: Annotated[Path, Positional]
     """A UTF-8 text file."""
-    engine: EngineName = "auto"
-    """auto: torch where it is installed, else the slow numpy reference."""
-    device: DeviceName = "auto"
-    """auto: a GPU where torch finds one."""
+    engine: OmitArgPrefixes[EngineConfig] = EngineConfig()
 
     def __call__(self) -> int:
         """Print the figures."""
@@ -34,7 +31,7 @@ class Evaluate:
         from gpt2kit.jobs.evaluate import evaluate
 
         with drawing() as report:
-            figures = evaluate(self.model, self.file, engine=self.engine, device=self.device, report=report)
+            figures = evaluate(self.model, self.file, **self.engine.options(), report=report)
         print(f"tokens          {figures.tokens:,}")
         print(f"bytes           {figures.bytes:,}")
         print(f"loss            {figures.loss:.4f} nats a token")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
+from gpt2kit.config.engine import DeviceName
 from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.training import TrainingConfig
-from gpt2kit.generate.select import DeviceName
 
 if TYPE_CHECKING:
     from gpt2kit.jobs.finetune import Finetuned, Plan

@@ -14,9 +14,9 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.cli.options import TrueOrFalse, optional_text, require_utf8
+from gpt2kit.config.engine import EngineConfig
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.generate.select import DeviceName, EngineName
 from gpt2kit.hub.catalogue import MODELS
 from gpt2kit.progress import Progress, Report, silent
 from gpt2kit.resolve import open_checkpoint
@@ -65,10 +65,7 @@ class Generate:
     """In the output of --out, give every token's log-probability, and so many of the likeliest alternatives."""
     batch_size: int | None = None
     """Texts written at once; changes the speed only. None is 8, or 32 with --out."""
-    engine: EngineName = "auto"
-    """auto: torch where it is installed, else the slow numpy reference."""
-    device: DeviceName = "auto"
-    """auto: a GPU where torch finds one."""
+    engine: OmitArgPrefixes[EngineConfig] = EngineConfig()
     config: Path | None = None
     """A TOML file with any of these options, those below in its tables [sampling] and [stop]; the command line wins."""
 
@@ -89,8 +86,7 @@ class Generate:
             sampling=sampling,
             stop=self._stop(),
             batch_size=8 if self.batch_size is None else self.batch_size,
-            engine=self.engine,
-            device=self.device,
+            **self.engine.options(),
         )
         first = (prompt or "") if self.include_prefix else ""
         begun = 0
@@ -161,8 +157,7 @@ class Generate:
                     stop=self._stop(),
                     logprobs=self.logprobs,
                     batch_size=32 if self.batch_size is None else self.batch_size,
-                    engine=self.engine,
-                    device=self.device,
+                    **self.engine.options(),
                     report=report,
                 )
         except KeyboardInterrupt:

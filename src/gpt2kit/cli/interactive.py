@@ -12,9 +12,9 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, UseAppendAction, arg
 
+from gpt2kit.config.engine import EngineConfig
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
-from gpt2kit.generate.select import DeviceName, EngineName
 
 REMEMBERED_LINES = 1000
 
@@ -33,10 +33,7 @@ class Interactive:
     stop: OmitArgPrefixes[UseAppendAction[StopConfig]] = StopConfig()
     length: int | None = None
     """The same as max_new_tokens, and wins over it."""
-    engine: EngineName = "auto"
-    """auto: torch where it is installed, else the slow numpy reference."""
-    device: DeviceName = "auto"
-    """auto: a GPU where torch finds one."""
+    engine: OmitArgPrefixes[EngineConfig] = EngineConfig()
     config: Path | None = None
     """A TOML file with any of these options; options on the command line win."""
     classic: FlagCreatePairsOff[bool] = False
@@ -58,7 +55,7 @@ class Interactive:
 
         self._check()
         expect_utf8()
-        with load(self.model, engine=self.engine, device=self.device, slots=self.batch_size) as generator:
+        with load(self.model, **self.engine.options(), slots=self.batch_size) as generator:
             if self.classic:
                 converse(generator, typed_line, self.sampling, self.stop, nsamples=self.nsamples, length=self.length)
                 return 0

@@ -49,6 +49,7 @@ COMMANDS = {
     "runs": Command("gpt2kit.cli.runs", "Runs", "List the runs in checkpoint/, the newest first."),
     "runs compare": Command("gpt2kit.cli.runs", "RunsCompare", "Draw runs in one picture, and tell how they differ."),
     "legacy": Command("gpt2kit.cli.legacy", "Legacy", "Run the call line of an old program.", reads_its_words=True),
+    "bench": Command("gpt2kit.cli.bench", "Bench", "Measure how fast this machine writes."),
     "doctor": Command("gpt2kit.cli.doctor", "Doctor", "Show what this machine has, and the fix for what is missing."),
 }
 

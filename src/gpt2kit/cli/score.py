@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from rich.color import ColorSystem
 from rich.style import Style
 from rich.text import Text
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
+from gpt2kit.config.engine import EngineConfig
 from gpt2kit.config.limits import require
-from gpt2kit.generate.select import DeviceName, EngineName
 
 if TYPE_CHECKING:
     from gpt2kit.jobs.score import Candidate, ScoredToken, Summary
@@ -57,10 +57,7 @@ class Score:
     """table: a line a token; jsonl: the same for programs; text: the text itself, darker where it surprised."""
     top: int = 0
     """How many of the likeliest tokens to show beside each (table and jsonl)."""
-    engine: EngineName = "auto"
-    """auto: torch where it is installed, else the slow numpy reference."""
-    device: DeviceName = "auto"
-    """auto: a GPU where torch finds one."""
+    engine: OmitArgPrefixes[EngineConfig] = EngineConfig()
 
     def __call__(self) -> int:
         """Print the tokens as they are judged, then the figures of the whole; for jsonl these go to standard error."""
@@ -75,7 +72,7 @@ class Score:
         out = sys.stdout  # while a live line is drawn on standard error, sys.stdout leads there too
         with _progress_beside(out.isatty()) as report:
             head = page.head
-            for chunk in score(self.model, text, top=self.top, engine=self.engine, device=self.device, report=report):
+            for chunk in score(self.model, text, top=self.top, **self.engine.options(), report=report):
                 print(head + page.body(chunk.tokens), end="", file=out, flush=True)
                 head = ""
         print(page.gap + _in_a_line(chunk.summary), file=sys.stderr if self.format == "jsonl" else out)

@@ -13,8 +13,8 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from gpt2kit.cli.options import size_in_bytes
 from gpt2kit.cli.terminal import tell
+from gpt2kit.config.engine import EngineConfig
 from gpt2kit.config.serving import ServingConfig
-from gpt2kit.generate.select import DeviceName, EngineName
 from gpt2kit.runs import RUNS
 
 KEY_VARIABLE = "GPT2KIT_API_KEY"
@@ -39,10 +39,7 @@ class Serve:
     memory: Annotated[str | None, arg(metavar="SIZE")] = None
     """What the weights of all loaded models may take, such as 6GB; who was idle longest makes room for others.
     Most of the main memory that is free, if nothing is said; on a GPU, name what that has."""
-    engine: EngineName = "auto"
-    """auto: torch where it is installed, else the slow numpy reference."""
-    device: DeviceName = "auto"
-    """auto: a GPU where torch finds one."""
+    engine: OmitArgPrefixes[EngineConfig] = EngineConfig()
     config: Path | None = None
     """A TOML file with any of these options, those of the server in its table [serving]; the command line wins."""
 
@@ -67,7 +64,6 @@ class Serve:
             keys,
             memory_bytes=None if self.memory is None else size_in_bytes(self.memory),
             engine=self.engine,
-            device=self.device,
             runs_directory=RUNS,
         )
         return 0 if run(app, self.serving, lambda line: tell(f"gpt2: {line}")) else 1

@@ -23,6 +23,8 @@ class Row:
 class Engine(Protocol):
     """A model that is ready to think."""
 
+    name: str
+    """What it is called where one is chosen."""
     config: ModelConfig
     slots: int
     """Sequences it can hold at once."""

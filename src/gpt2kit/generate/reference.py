@@ -21,6 +21,7 @@ class ReferenceEngine:
     """Computes every sequence anew, alone, from its first id: nothing can go stale, and batches cannot matter."""
 
     exact_in_batches = True
+    name = "reference"
 
     def __init__(
         self, checkpoint: Checkpoint, slots: int = 8, *, weights: Mapping[str, np.ndarray] | None = None

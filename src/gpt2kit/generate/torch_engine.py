@@ -5,11 +5,9 @@ Shape letters: N new positions of a step, of all rows in one line   D width
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -18,6 +16,7 @@ import torch
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import ConfigError
+from gpt2kit.generate.cache_memory import CACHE_SHARE, free_for_cache, ids_that_fit
 from gpt2kit.generate.engine import Row
 from gpt2kit.model.gpt2 import GPT2
 from gpt2kit.model.kv_cache import CacheView, KeyValueCache, grows_on_demand
@@ -27,9 +26,6 @@ from gpt2kit.model.weights import to_network
 # Engines with so many slots keep all matrices column by column: 8 % more tokens/s with eight rows, the same with one,
 # but 25 % fewer with two or three. The head gains that way for every batch, up to 1.8 times its own speed.
 BATCH_SLOTS = 8
-# The other half of the free memory is for what a step computes.
-CACHE_SHARE = 0.5
-MEMORY_FIGURES = Path("/proc/meminfo")
 
 
 def usable_device(device: str) -> str:
@@ -48,6 +44,7 @@ class TorchEngine:
     """All rows of a step think in one pass through the weights, without padding, however many ids each brings."""
 
     exact_in_batches = False
+    name = "torch"
 
     def __init__(
         self, checkpoint: Checkpoint, slots: int = 8, device: str = "cpu", memory_bytes: int | None = None
@@ -73,10 +70,14 @@ class TorchEngine:
         self.network = network
         self.device = network.wte.weight.device
         if memory_bytes is None:
-            memory_bytes = free_for_cache(self.device)
-        positions = memory_bytes // KeyValueCache.bytes_per_position(self.config)
-        self.slots = slots if grows_on_demand(self.device) else slots_that_fit(positions, self.config.window, slots)
-        self.capacity = max(self.config.window, min(positions, self.slots * self.config.window))
+            memory_bytes = _free_on(self.device)
+        bytes_per_id = KeyValueCache.bytes_per_position(self.config)
+        self.slots = (
+            slots
+            if grows_on_demand(self.device)
+            else slots_that_fit(memory_bytes // bytes_per_id, self.config.window, slots)
+        )
+        self.capacity = ids_that_fit(memory_bytes, bytes_per_id, self.config.window, self.slots)
         self._cache = KeyValueCache(self.config, self.slots, self.device)
         self._length = [0] * self.slots  # slot -> ids in it
 
@@ -122,13 +123,11 @@ def slots_that_fit(positions: int, window: int, wanted: int) -> int:
     return max(1, min(wanted, positions // window))
 
 
-def free_for_cache(device: torch.device) -> int:
-    """Bytes the cache may take on a device now; without limit where the system does not say."""
+def _free_on(device: torch.device) -> int:
+    """Bytes the cache may take on a device now; without limit where nobody says."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * CACHE_SHARE)
-    figures = MEMORY_FIGURES.read_text("ascii") if device.type == "cpu" and MEMORY_FIGURES.exists() else ""
-    found = re.search(r"^MemAvailable: +(\d+) kB$", figures, re.MULTILINE)
-    return int(int(found[1]) * 1024 * CACHE_SHARE) if found else sys.maxsize
+    return free_for_cache() if device.type == "cpu" else sys.maxsize
 
 
 def _wanted(rows: Sequence[Row], line: Sequence[Row]) -> list[int]:

@@ -7,11 +7,12 @@ import platform
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from gpt2kit.generate.select import preferred_engine
+from gpt2kit.generate.select import has_native, preferred_engine
 
 EXTRAS = {  # package: (extra, what it is for)
     "torch": ("train", "training, the torch engine, GPUs"),
@@ -46,11 +47,21 @@ def doctor() -> list[Finding]:
             findings.append(Finding(package, version(package)))
         except PackageNotFoundError:
             findings.append(Finding(package, f"missing ({purpose})", f"pip install 'gpt2kit[{extra}]'"))
-    engine = preferred_engine()
-    slow = "pip install 'gpt2kit[train]' for the torch engine: the reference is right but slow"
-    findings.append(Finding("engine", f"auto means {engine}", None if engine == "torch" else slow))
+    findings.append(Finding("engine", f"auto means {preferred_engine()}"))
+    findings.append(_native_engine())
     findings.append(Finding("processor", f"{os.cpu_count()} cores; {instruction_sets()}"))
     return [*findings, _memory(), _disk(Path.cwd())]
+
+
+def _native_engine() -> Finding:
+    if has_native():
+        from gpt2kit.generate.native_engine import native_instruction_sets
+
+        used, usable = native_instruction_sets()
+        return Finding("native", f"{used}, of {' '.join(usable)}")
+    instead = "torch" if find_spec("torch") else "reference, which is slow,"
+    fix = "get a C++ compiler (on Debian: apt-get install g++) and install gpt2kit again"
+    return Finding("native", f"not built; {instead} serves instead", fix)
 
 
 def instruction_sets() -> str:

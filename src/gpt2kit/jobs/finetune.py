@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.engine import DeviceName
 from gpt2kit.config.limits import require
 from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
@@ -25,7 +26,6 @@ from gpt2kit.errors import DataError, Gpt2kitError, MissingExtra
 from gpt2kit.formats import huggingface
 from gpt2kit.formats.registry import recognise
 from gpt2kit.generate.generator import Generator
-from gpt2kit.generate.select import DeviceName
 from gpt2kit.jobs.run_settings import (
     SETTINGS,
     RunSettings,

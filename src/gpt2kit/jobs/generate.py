@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Unpack
 
 from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.engine import EngineOptions
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.generate.generator import Generator, in_turn
-from gpt2kit.generate.select import DeviceName, EngineName
 from gpt2kit.generate.texts import Piece
 from gpt2kit.jobs.load import load
 
@@ -29,8 +30,7 @@ def generate(
     sampling: SamplingConfig | None = None,
     stop: StopConfig | None = None,
     batch_size: int = 8,
-    engine: EngineName = "auto",
-    device: DeviceName = "auto",
+    **engine: Unpack[EngineOptions],
 ) -> Iterator[Piece]:
     """Load the model; write continuations of `prompt`, one after the other, piece by piece as they come.
 
@@ -42,7 +42,7 @@ def generate(
     require(samples is None or samples >= 1, f"samples must be 1 or more, got {samples}")
     require_batch_size(batch_size)
     slots = batch_size if samples is None else min(samples, batch_size)
-    generator = load(model, engine=engine, device=device, slots=slots)
+    generator = load(model, slots=slots, **engine)
     return _closing(generator, generator.pieces(prompt, samples=samples, sampling=sampling, stop=stop))
 
 

@@ -11,15 +11,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.engine import EngineOptions
 from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.data.documents import decode_text
 from gpt2kit.errors import DataError, RequestError
 from gpt2kit.generate.generator import Generator, Prompt
-from gpt2kit.generate.select import DeviceName, EngineName
 from gpt2kit.generate.texts import Completion, seeded
 from gpt2kit.jobs.generate import require_batch_size
 from gpt2kit.jobs.journal import Journal, Place, require_free
@@ -79,9 +79,8 @@ def generate_file(
     stop: StopConfig | None = None,
     logprobs: int | None = None,
     batch_size: int = 32,
-    engine: EngineName = "auto",
-    device: DeviceName = "auto",
     report: Report = silent,
+    **engine: Unpack[EngineOptions],
 ) -> Written:
     """Continue every prompt `samples` times, each as if it were alone, and write JSON lines in their order to `out`.
 
@@ -99,7 +98,7 @@ def generate_file(
     require((logprobs or 0) >= 0, f"logprobs must be 0 or more, got {logprobs}")
     sampling, stop = sampling or SamplingConfig(), stop or StopConfig()
     require_free(out)
-    with load(model, engine=engine, device=device, slots=min(batch_size, samples * len(prompts))) as generator:
+    with load(model, slots=min(batch_size, samples * len(prompts)), **engine) as generator:
         lengths = _lengths(generator, prompts, sampling, stop)
         seed = seeded(sampling).seed
         assert seed is not None

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Unpack
 
 from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.engine import EngineConfig, EngineOptions
 from gpt2kit.generate.generator import Generator
-from gpt2kit.generate.select import DeviceName, EngineName, open_engine
+from gpt2kit.generate.select import open_engine
 from gpt2kit.resolve import open_checkpoint
 from gpt2kit.tokenizer.open import open_tokenizer
 
 
-def load(
-    model: str | Path | Checkpoint = "124M", *, engine: EngineName = "auto", device: DeviceName = "auto", slots: int = 4
-) -> Generator:
+def load(model: str | Path | Checkpoint = "124M", *, slots: int = 4, **engine: Unpack[EngineOptions]) -> Generator:
     """Load a model to write with: `.generate`, `.stream`, `.score`.
 
     Args:
         model: a directory, a file, a run ("run1", "run1@2000", "run1@best"), a known name ("124M"), or a checkpoint
             that is open already.
-        engine: "auto" takes torch where it is installed, else the slow numpy reference.
-        device: "auto" takes a GPU where torch finds one.
         slots: how many sequences are thought about at once; more are done in turn. From 8 on, the torch engine on a CPU
             arranges its weights for batches, which costs speed with two or three.
+        engine: engine ("auto", "native", "torch", "reference"), device, precision and threads, as `EngineConfig` has
+            them.
 
     Raises:
         ModelNotFound: nothing answers to `model`.
@@ -31,7 +31,7 @@ def load(
     """
     checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model)
     tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
-    return Generator(checkpoint, tokenizer, open_engine(checkpoint, engine, device, slots))
+    return Generator(checkpoint, tokenizer, open_engine(checkpoint, EngineConfig(**engine), slots))
 
 
 def available_gpus() -> list[str]:

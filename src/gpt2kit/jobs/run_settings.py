@@ -6,10 +6,10 @@ import warnings
 from dataclasses import dataclass, fields, replace
 
 from gpt2kit.atomic import replace_bytes
+from gpt2kit.config.engine import DeviceName
 from gpt2kit.config.reading import ReadingConfig
 from gpt2kit.config.toml_file import from_table, read_toml, to_toml
 from gpt2kit.config.training import ENDLESS, TrainingConfig
-from gpt2kit.generate.select import DeviceName
 from gpt2kit.runs import Run
 
 SETTINGS = "run.toml"

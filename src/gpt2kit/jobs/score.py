@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
+from gpt2kit.config.engine import EngineOptions
 from gpt2kit.config.limits import require
 from gpt2kit.errors import DataError, RequestError
 from gpt2kit.evaluation.perplexity import Evaluation
 from gpt2kit.generate.score import CHUNK, Scores, score_chunks
-from gpt2kit.generate.select import DeviceName, EngineName
 from gpt2kit.jobs.load import load
 from gpt2kit.progress import Progress, Report, silent
 from gpt2kit.tokenizer.protocol import Tokenizer
@@ -80,9 +81,8 @@ def score(
     text: str,
     *,
     top: int = 0,
-    engine: EngineName = "auto",
-    device: DeviceName = "auto",
     report: Report = silent,
+    **engine: Unpack[EngineOptions],
 ) -> Iterator[Chunk]:
     """Judge every token of `text` once, chunk by chunk; the first follows the end token, that is, a text begins.
 
@@ -94,7 +94,7 @@ def score(
     require(top >= 0, f"top must be 0 or more, got {top}")
     if not text:
         raise DataError("the text to score is empty")
-    with load(model, engine=engine, device=device, slots=1) as generator:
+    with load(model, slots=1, **engine) as generator:
         ids = [generator.tokenizer.end_id, *generator.tokenizer.encode(text)]
         total, summary = len(ids) - 1, Summary(0, 0, 0.0, 0)
         for scores in score_chunks(generator.engine, ids, top):

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.engine import DeviceName, EngineConfig, EngineName, Precision
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.errors import MissingExtra
 from gpt2kit.generate.engine import Engine
-from gpt2kit.generate.select import DeviceName, EngineName
 from gpt2kit.runs import RUNS
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def create_app(
     memory_bytes: int | None = None,
     engine: EngineName | Callable[[Checkpoint, int], Engine] = "auto",
     device: DeviceName = "auto",
+    precision: Precision = "auto",
+    threads: int | None = None,
     runs: Path = RUNS,
 ) -> FastAPI:
     """An ASGI application that serves `models`: run it under any server, or mount it in an application of your own.
@@ -36,7 +38,8 @@ def create_app(
         config: limits and the like; its host and port play no part here.
         keys: callers must have one of these; without any, everybody may ask.
         memory_bytes: what the weights of all models in memory may take together; None: most of what is free now.
-        engine, device: as for `load`; or an engine of your own, as a function of a checkpoint and a number of slots.
+        engine, device, precision, threads: as for `load`; or an engine of your own, as a function of a checkpoint and a
+            number of slots.
         runs: where the runs lie that the page /runs shows.
 
     The first model is loaded when the application starts or, mounted, at the first request; until it is there, requests
@@ -50,13 +53,18 @@ def create_app(
     from gpt2kit.serve.app import build_app
     from gpt2kit.serve.keys import Keys
 
+    if isinstance(engine, str):
+        chosen: EngineConfig | Callable[[Checkpoint, int], Engine] = EngineConfig(
+            engine=engine, device=device, precision=precision, threads=threads
+        )
+    else:
+        chosen = engine
     return build_app(
         models or ("124M",),
         config or ServingConfig(),
         Keys(keys),
         memory_bytes=memory_bytes,
-        engine=engine,
-        device=device,
+        engine=chosen,
         runs_directory=runs,
     )
 

@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpt2kit import __version__
 from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.engine import EngineConfig
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.errors import ConfigError, Gpt2kitError
-from gpt2kit.generate.select import DeviceName, EngineName
 from gpt2kit.runs import RUNS
 from gpt2kit.serve import about, chat, completions, demos, metrics, pages, runs, tokens
 from gpt2kit.serve.answers import ERRORS
@@ -47,14 +47,13 @@ def build_app(
     keys: Keys,
     *,
     memory_bytes: int | None = None,
-    engine: EngineName | OpenEngine = "auto",
-    device: DeviceName = "auto",
+    engine: EngineConfig | OpenEngine,
     runs_directory: Path = RUNS,
 ) -> FastAPI:
     """See `gpt2kit.serve.create_app`."""
     served = Models(models)
     budget = memory_for_models() if memory_bytes is None else memory_bytes
-    worker = Worker(served, config, memory_bytes=budget, engine=engine, device=device)
+    worker = Worker(served, config, memory_bytes=budget, engine=engine)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from gpt2kit import __version__
 from gpt2kit.checkpoint import Checkpoint
+from gpt2kit.config.engine import EngineConfig
 from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.generate.engine import Engine
-from gpt2kit.generate.select import DeviceName, EngineName, open_engine
+from gpt2kit.generate.select import open_engine
 from gpt2kit.generate.texts import Requests
 from gpt2kit.resolve import open_checkpoint
 from gpt2kit.serve.errors import HttpError
@@ -55,15 +56,15 @@ class Model:
         parts = (__version__, self.name, self.checkpoint.origin, str(self.checkpoint.step))
         return "fp_" + hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:12]
 
-    def load(self, engine: EngineName | OpenEngine, device: DeviceName, slots: int) -> Engine:
+    def load(self, engine: EngineConfig | OpenEngine, slots: int) -> Engine:
         """Read its weights; where a trainer has deleted the step that was open, of the newest one."""
         try:
-            return self._load(engine, device, slots)
+            return self._load(engine, slots)
         except FormatError:
             if self.ref is None:
                 raise
             self.checkpoint = self._opened_again(self.ref)
-        loaded = self._load(engine, device, slots)
+        loaded = self._load(engine, slots)
         log.info("%s was replaced since it was opened; %s is served now", self.name, self.checkpoint.origin)
         return loaded
 
@@ -73,9 +74,9 @@ class Model:
             raise ConfigError(f"{now.origin}: another model than at the start; start the server again to serve it")
         return now
 
-    def _load(self, engine: EngineName | OpenEngine, device: DeviceName, slots: int) -> Engine:
-        if isinstance(engine, str):
-            return open_engine(self.checkpoint, engine, device, slots)
+    def _load(self, engine: EngineConfig | OpenEngine, slots: int) -> Engine:
+        if isinstance(engine, EngineConfig):
+            return open_engine(self.checkpoint, engine, slots)
         return engine(self.checkpoint, slots)
 
 

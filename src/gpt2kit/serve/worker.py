@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Literal
 
+from gpt2kit.config.engine import EngineConfig
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.errors import ConfigError, Gpt2kitError, OutOfMemory, QueueFull
 from gpt2kit.generate.engine import Engine
-from gpt2kit.generate.select import DeviceName, EngineName, preferred_engine
 from gpt2kit.serve.desk import Desk
 from gpt2kit.serve.errors import HttpError, Unavailable
 from gpt2kit.serve.job import Arrival, Job
@@ -40,8 +40,7 @@ class Worker:
         config: ServingConfig,
         *,
         memory_bytes: int,
-        engine: EngineName | OpenEngine = "auto",
-        device: DeviceName = "auto",
+        engine: EngineConfig | OpenEngine,
     ) -> None:
         """`memory_bytes` is what the weights of all models in memory may take together. Raises ConfigError."""
         for model in models:
@@ -51,10 +50,10 @@ class Worker:
                     "may be used for models; give more with --memory, or serve a smaller one"
                 )
         self._models, self._config, self._memory_bytes = models, config, memory_bytes
-        self._engine, self._device = engine, device
-        self.engine: str = engine if isinstance(engine, str) else "own"
+        self._engine = engine
+        self.engine: str = engine.engine if isinstance(engine, EngineConfig) else "own"
         """What it writes with: "auto" until a model has been read."""
-        self.device: str = device
+        self.device: str = engine.device if isinstance(engine, EngineConfig) else "auto"
         """Where: "auto" until then."""
         self._lock = threading.Lock()  # of _thread, _jobs, and which inbox an order goes into
         self._thread: threading.Thread | None = None
@@ -283,7 +282,7 @@ class Worker:
     def _load(self, model: Model, inbox: Inbox) -> None:
         """In a thread of its own. The inbox is that of the thread that asked: another one may have begun."""
         try:
-            engine = model.load(self._engine, self._device, self._config.slots)
+            engine = model.load(self._engine, self._config.slots)
         except BaseException as error:
             problem = error
             inbox.put(lambda: self._not_loaded(model, problem))
@@ -291,8 +290,8 @@ class Worker:
             inbox.put(lambda: self._loaded(model, engine))
 
     def _loaded(self, model: Model, engine: Engine) -> None:
-        if self.engine == "auto":
-            self.engine = preferred_engine()
+        if isinstance(self._engine, EngineConfig):
+            self.engine = engine.name
         self.device = str(getattr(engine, "device", "cpu")).partition(":")[0]  # of "cuda:0"
         self._loading, self.was_ready = None, True
         self._desks[model] = Desk(model, engine)
