@@ -306,7 +306,8 @@ def test_thousands_of_orders_leave_nothing_behind(work, counting, order):
 
     before = jobs_alive()
     asyncio.run(ask())
-    assert jobs_alive() - before <= 1  # the one whose cancellation is in the frame of an idle thread
+    # The thread may have cancellations to read still; the last stays in the frame of the idle thread.
+    until(lambda: jobs_alive() - before <= 1)
 
 
 def jobs_alive():
