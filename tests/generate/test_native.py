@@ -5,6 +5,7 @@ import pytest
 
 from gpt2kit import _native
 from gpt2kit.config.sampling import SamplingConfig
+from gpt2kit.generate import quick_sampling
 from gpt2kit.generate.engine import Row
 from gpt2kit.generate.native_engine import NativeEngine
 from gpt2kit.generate.sampling import RowState, choose, uniform
@@ -229,3 +230,25 @@ def test_logarithms_of_sums_are_those_of_numpy(isa, vocabulary, monkeypatch):
     logits_RV[5, vocabulary - 1] = np.nan
     _native.log_sum_exp(logits_RV, found, 2)
     assert np.flatnonzero(np.isnan(found)).tolist() == [5]
+
+
+def test_quick_choices_are_those_of_numpy_whatever_else_is_asked(monkeypatch):
+    """The same rows with and without C++: bans, penalties, forced ids and neighbours that numpy chooses for."""
+    logits_RV = np.random.default_rng(3).standard_normal((60, 500)).astype(np.float32) * 3
+    kinds = [
+        SamplingConfig(top_k=40, seed=1),
+        SamplingConfig(top_k=5, top_p=0.8, temperature=0.7, seed=2),
+        SamplingConfig(temperature=0, seed=3),
+        SamplingConfig(top_k=40, banned_ids=(1, 2), repetition_penalty=1.3, logit_bias={7: 5.0}, seed=4),
+        SamplingConfig(top_k=40, forced_ids=(11,), seed=5),
+        SamplingConfig(min_p=0.1, seed=6),
+        SamplingConfig(seed=7),
+    ]
+    states = [RowState(kinds[row % 7], [3, 4, 5], 2 + row % 2, sample=row, banned=[9]) for row in range(60)]
+    for wanted in (states, [state for state in states if state.sampling is kinds[0]]):
+        quick = choose(logits_RV[: len(wanted)], wanted)
+        with monkeypatch.context() as patch:
+            patch.setattr(quick_sampling, "_native", None)
+            plain = choose(logits_RV[: len(wanted)], wanted)
+        np.testing.assert_array_equal(quick.ids_R, plain.ids_R)
+        np.testing.assert_allclose(quick.logprobs_R, plain.logprobs_R, atol=1e-6)

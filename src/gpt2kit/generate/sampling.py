@@ -31,6 +31,7 @@ from gpt2kit.generate.filters import (
     keep_typical,
     softmax,
 )
+from gpt2kit.generate.quick_sampling import is_quick, log_sum_exp, sample_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,21 @@ def choose(logits_RV: np.ndarray, states: Sequence[RowState]) -> Choice:
         ids (int64) and log-probabilities (float64), shape (rows,). A row's choice depends on nothing but that row.
     """
     sums_R = _log_sum_exp(logits_RV)  # first of all: it refuses what is no number
-    ids_R = np.array(
-        [_choose_one(logits_V, state) for logits_V, state in zip(logits_RV, states, strict=True)], np.int64
-    )
+    ids_R = np.array([_forced_id(state) for state in states], np.int64)
+    quick, adjusted, untouched = list[int](), list[np.ndarray](), True
+    for row in np.flatnonzero(ids_R < 0).tolist():
+        found_V = logits_RV[row]
+        logits_V = _adjusted(found_V, states[row])
+        if is_quick(states[row].sampling):
+            quick.append(row)
+            adjusted.append(logits_V)
+            untouched &= logits_V is found_V
+        else:
+            ids_R[row] = _choose_one(logits_V, states[row])
+    if quick:
+        together_RV = logits_RV if untouched and len(quick) == len(states) else np.stack(adjusted)
+        settings, draws = zip(*((states[row].sampling, _draw(states[row])) for row in quick), strict=True)
+        ids_R[quick] = sample_rows(together_RV, settings, draws)
     return Choice(ids_R, _logits_of(logits_RV, ids_R) - sums_R)
 
 
@@ -81,7 +94,7 @@ def logprobs_of(logits_RV: np.ndarray, ids_R: np.ndarray) -> np.ndarray:
 def entropy_of(logits_V: np.ndarray) -> float:
     """How undecided the model is, in nats: the mean of -log p; 0 where one id is certain."""
     # What is 1000 below the likeliest has the probability 0 in float64, as -inf has, but can be multiplied with it.
-    below_V = np.maximum(np.subtract(logits_V, _likeliest(logits_V), dtype=np.float64), -1000)
+    below_V = np.maximum(np.subtract(logits_V, _finite(logits_V.max()), dtype=np.float64), -1000)
     weights_V = np.exp(below_V)
     total = weights_V.sum()
     return float(np.log(total) - weights_V @ below_V / total)
@@ -112,32 +125,37 @@ def _logits_of(logits_RV: np.ndarray, ids_R: np.ndarray) -> np.ndarray:
 
 
 def _log_sum_exp(logits_RV: np.ndarray) -> np.ndarray:
-    top_R = _likeliest(logits_RV)
-    sums_R = [np.exp(logits_V - top).sum(dtype=np.float64) for logits_V, top in zip(logits_RV, top_R, strict=True)]
-    return np.asarray(top_R + np.log(sums_R))
+    return _finite(log_sum_exp(logits_RV))
 
 
-def _likeliest(logits_RV: np.ndarray) -> np.ndarray:
-    """The highest logit of every row, or of the only one."""
-    top_R = logits_RV.max(axis=-1)
-    if not np.isfinite(top_R).all():
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Those of all rows."""
+    if not np.isfinite(values).all():
         raise Gpt2kitError("the model's logits are not numbers; look for NaN with: gpt2 inspect MODEL --tensors")
-    return np.asarray(top_R)
+    return values
+
+
+def _forced_id(state: RowState) -> int:
+    """-1 where the row is free."""
+    generated = len(state.ids) - state.prompt_length
+    forced = state.sampling.forced_ids
+    return forced[generated] if generated < len(forced) else -1
+
+
+def _draw(state: RowState) -> float:
+    seed = state.sampling.seed
+    if state.sampling.temperature == 0:
+        return 0.0  # nothing is left to chance
+    assert seed is not None, "a seed is drawn before the first choice"
+    return uniform(seed, state.sample, len(state.ids))
 
 
 def _choose_one(logits_V: np.ndarray, state: RowState) -> int:
-    sampling, generated = state.sampling, len(state.ids) - state.prompt_length
-    if generated < len(sampling.forced_ids):
-        return sampling.forced_ids[generated]
-    logits_V = _adjusted(logits_V, state)
-    if logits_V.max() == -np.inf:
-        raise RequestError("every token is banned, so none can be chosen; allow some")
-    if sampling.temperature == 0:
+    if state.sampling.temperature == 0:
         return int(logits_V.argmax())
-    candidates_C, logits_C = _filtered(logits_V, sampling)
-    assert sampling.seed is not None, "a seed is drawn before the first choice"
+    candidates_C, logits_C = _filtered(logits_V, state.sampling)
     cdf_C = np.cumsum(softmax(logits_C))
-    drawn = uniform(sampling.seed, state.sample, len(state.ids)) * cdf_C[-1]
+    drawn = _draw(state) * cdf_C[-1]
     return int(candidates_C[min(int(np.searchsorted(cdf_C, drawn, side="right")), candidates_C.size - 1)])
 
 
@@ -163,6 +181,8 @@ def _adjusted(logits_V: np.ndarray, state: RowState) -> np.ndarray:
     written, counts = np.unique(np.asarray(state.ids[state.prompt_length :], np.int64), return_counts=True)
     logits_V[written] -= np.float32(sampling.presence_penalty) + np.float32(sampling.frequency_penalty) * counts
     logits_V[banned] = -np.inf
+    if logits_V.max() == -np.inf:
+        raise RequestError("every token is banned, so none can be chosen; allow some")
     return logits_V
 
 
