@@ -7,8 +7,8 @@
 
 namespace gpt2kit {
 
-// In order of speed. avx512 needs VNNI too (Cascade Lake, Zen 4); what has AVX-512 without it gets avx2.
-enum class Isa { portable, avx2, avx512, avx512_bf16 };
+// avx512 needs VNNI too (Cascade Lake, Zen 4); what has AVX-512 without it gets avx2. amx is all of avx512_bf16 and tiles.
+enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
 
 std::string_view name_of(Isa isa);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention.hpp"
+#include "exponential.hpp"
 #include "kernels.hpp"
 #include "matmul.hpp"
 #include "pointwise.hpp"
@@ -10,7 +11,7 @@ namespace gpt2kit {
 
 template <class S>
 constexpr Kernels table(Isa isa) {
-    return {isa, reading<S>, multiply<S>, prepare<S>, norm<S>, attend<S>, highest<S>, sum_of_exponentials<S>, S::queries};
+    return {isa, reading<S>, multiply<S>, prepare<S>, norm<S>, attend<S>, highest<S>, sum_of_exponentials<S>, exponentials<S>, S::queries};
 }
 
 }  // namespace gpt2kit

@@ -70,6 +70,8 @@ struct Kernels {
     // Of a row of logits: the highest, NaN if one is; and the sum of e^(logit - highest)
     float (*highest)(const float*, std::size_t size);
     double (*sum_of_exponentials)(const float*, std::size_t size, float top);
+    // The weights that a token is drawn by: e^((logit - top) / temperature), as doubles
+    void (*exponentials)(const float* logits, std::size_t size, double top, double temperature, double* weights);
     int queries;  // that `attend` takes at once
 };
 

@@ -208,13 +208,18 @@ void multiply_as(const Matrix& matrix, Share panels, const Inputs& inputs, int t
 }
 
 template <class S>
-void multiply(const Matrix& matrix, Share panels, const Inputs& inputs, int tokens, const Output& output) {
+void multiply_by_vectors(const Matrix& matrix, Share panels, const Inputs& inputs, int tokens, const Output& output) {
     switch (matrix.format) {
         case Format::fp32: return multiply_as<S, Fp32>(matrix, panels, inputs, tokens, output);
         case Format::bf16: return multiply_as<S, Bf16>(matrix, panels, inputs, tokens, output);
         case Format::int8: return multiply_as<S, Int8>(matrix, panels, inputs, tokens, output);
         case Format::int4: return multiply_as<S, Int4>(matrix, panels, inputs, tokens, output);
     }
+}
+
+template <class S>
+void multiply(const Matrix& matrix, Share panels, const Inputs& inputs, int tokens, const Output& output) {
+    multiply_by_vectors<S>(matrix, panels, inputs, tokens, output);
 }
 
 template <class S>

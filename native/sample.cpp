@@ -66,18 +66,35 @@ double log_sum_exp(const Kernels& kernels, const float* logits, int vocabulary) 
     return highest + std::log(kernels.sum_of_exponentials(logits, vocabulary, highest));
 }
 
+namespace {
+
+// Without filters: nothing has to be gathered, and what is left out weighs nothing.
+std::int64_t sample_of_all(const Kernels& kernels, const float* logits, int vocabulary, float highest, const Sampling& sampling) {
+    std::vector<double> weights(vocabulary);
+    kernels.exponentials(logits, vocabulary, highest, sampling.temperature, weights.data());
+    double sum = 0, end = 0;
+    for (const double weight : weights) sum += weight;
+    for (double& weight : weights) weight = end += weight / sum;
+    const auto place = std::upper_bound(weights.begin(), weights.end(), sampling.uniform * end);
+    if (place != weights.end()) return place - weights.begin();
+    return std::lower_bound(weights.begin(), weights.end(), end) - weights.begin();  // the last that weighs something
+}
+
+}  // namespace
+
 std::int64_t sample(const Kernels& kernels, const float* logits, int vocabulary, const Sampling& sampling) {
     const float highest = kernels.highest(logits, vocabulary);
     if (!std::isfinite(highest)) return -1;
     if (sampling.temperature == 0) return std::find(logits, logits + vocabulary, highest) - logits;
-    const bool few = sampling.top_k && sampling.top_k < vocabulary;
+    const bool few = sampling.top_k && sampling.top_k < vocabulary, cut = sampling.top_p > 0 && sampling.top_p < 1;
+    if (!few && !cut) return sample_of_all(kernels, logits, vocabulary, highest, sampling);
     const float least = few ? kth_largest(logits, vocabulary, sampling.top_k) : -INFINITY;
     std::vector<Candidate> candidates;
     if (!few) candidates.reserve(vocabulary);
     for (int id = 0; id < vocabulary; ++id)
         if (logits[id] >= least && logits[id] > -INFINITY)
             candidates.push_back({id, (static_cast<double>(logits[id]) - highest) / sampling.temperature});
-    if (sampling.top_p > 0 && sampling.top_p < 1) keep_top_p(candidates, sampling.top_p);
+    if (cut) keep_top_p(candidates, sampling.top_p);
     std::vector<double> weights;
     const double sum = soften(candidates, weights);
     double end = 0;

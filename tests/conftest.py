@@ -1,12 +1,20 @@
 """What the tests share: where the files of other programs lie, and what those programs made of them."""
 
 import os
+import sys
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
+
+# Another build of the native engine may be tested, such as one that watches itself: native/sanitize.sh.
+if path := os.environ.get("GPT2KIT_NATIVE"):
+    spec = spec_from_file_location("gpt2kit._native", path)
+    sys.modules["gpt2kit._native"] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["gpt2kit._native"])
 
 from gpt2kit.formats import huggingface
 

@@ -22,14 +22,10 @@ THREADS = os.cpu_count() or 1
 
 
 def is_quick(sampling: SamplingConfig) -> bool:
-    """Whether `sample_rows` may and should choose: nothing but temperature, top_k and top_p, and few candidates."""
-    return (
-        _native is not None
-        and sampling.chain == "standard"
-        and (sampling.temperature == 0 or 0 < sampling.top_k <= FEW_CANDIDATES)
-        and sampling.min_p == 0
-        and sampling.typical_p == 1
-    )
+    """Whether `sample_rows` may and should choose: nothing but temperature, top_k and top_p, and little to sort."""
+    is_plain = sampling.chain == "standard" and sampling.min_p == 0 and sampling.typical_p == 1
+    sorts_few = 0 < sampling.top_k <= FEW_CANDIDATES or (sampling.top_k == 0 and sampling.top_p == 1)
+    return _native is not None and is_plain and (sampling.temperature == 0 or sorts_few)
 
 
 def sample_rows(logits_RV: np.ndarray, samplings: Sequence[SamplingConfig], uniforms: Sequence[float]) -> np.ndarray:

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from gpt2kit import _native
+from gpt2kit.config.model import ModelConfig
 from gpt2kit.config.sampling import SamplingConfig
 from gpt2kit.generate import quick_sampling
 from gpt2kit.generate.engine import Row
 from gpt2kit.generate.native_engine import NativeEngine
 from gpt2kit.generate.sampling import RowState, choose, uniform
+from gpt2kit.model.initial import initial_checkpoint
 
 FORMATS = ["fp32", "bf16", "int8", "int4"]
 SHAPES = [(1, 1), (64, 64), (65, 63), (200, 130), (130, 1600)]  # outputs, inputs
@@ -50,7 +52,7 @@ def to_bytes_and_back(inputs, group):
 
 def as_read(isa, format, inputs):
     """What a product makes of its inputs before it multiplies."""
-    if format == "bf16" and isa == "avx512_bf16":
+    if format == "bf16" and isa in ("avx512_bf16", "amx"):
         return (np.ascontiguousarray(inputs).view(np.uint32) + 0x8000 & 0xFFFF0000).view(np.float32)
     return to_bytes_and_back(inputs, {"int8": 64, "int4": 32}[format]) if format.startswith("int") else inputs
 
@@ -161,8 +163,9 @@ def test_fewer_bits_stay_near(precision, within, tiny_checkpoint):
     assert 0 < np.abs(near - exact).max() < within
 
 
-def test_steps_longer_than_a_pass_are_one(make_checkpoint):
-    checkpoint = make_checkpoint(100, window=700)
+def test_steps_longer_than_a_pass_are_one():
+    config = ModelConfig(vocab_size=100, window=700, width=32, layers=2, heads=4, inner_width=64)
+    checkpoint = initial_checkpoint(config, {}, seed=0)
     ids = [n * 37 % 100 for n in range(700)]
     whole, parts = NativeEngine(checkpoint, 2, "fp32", 2), NativeEngine(checkpoint, 2, "fp32", 2)
     together = whole.step([Row(0, ids, "all"), Row(1, ids[:300], "all")]).copy()
