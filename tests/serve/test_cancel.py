@@ -107,10 +107,10 @@ def test_a_job_over_the_deadline_is_written_no_more(serve, counting):
 
 
 def test_a_job_over_the_deadline_is_written_no_more_also_where_nobody_reads(serve, counting):
-    server = serve(config=ServingConfig(deadline=0.5), engine=counting(), small_buffers=True).until_ready()
+    server = serve(config=ServingConfig(deadline=2), engine=counting(), small_buffers=True).until_ready()
     with server.neglect(logprobs=20, **ENDLESS):
         server.until(lambda: server.metric("texts_running") == 1)
-        server.until(lambda: idle(server), seconds=1.5)
+        server.until(lambda: idle(server), seconds=5)
 
 
 @pytest.mark.slow
