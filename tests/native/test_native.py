@@ -113,6 +113,7 @@ def test_wrong_sizes_are_refused():
 # --- products ---
 
 
+@pytest.mark.slow  # a sweep
 @pytest.mark.parametrize("isa", _native.isas())
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("shape", SHAPES)
@@ -136,6 +137,7 @@ def test_a_token_alone_gives_the_same_bits_as_among_others(isa, format):
 # --- whole steps ---
 
 
+@pytest.mark.slow  # a sweep
 @pytest.mark.parametrize("isa", _native.isas())
 @pytest.mark.parametrize("precision", FORMATS)
 @pytest.mark.parametrize("bf16_cache", [False, True])
