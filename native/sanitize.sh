@@ -12,6 +12,6 @@ for kind in address thread; do
     echo "== $kind"
     # Python itself keeps memory until it ends: no report of leaks.
     env LD_PRELOAD="$(g++ -print-file-name=lib${kind:0:1}san.so)" GPT2KIT_NATIVE="$(ls "$build"/_native*.so)" \
-        ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS="halt_on_error=1 suppressions=native/tsan.supp" \
+        ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=halt_on_error=1 \
         "$python" -m pytest -q -p no:cacheprovider tests/native
 done
