@@ -74,7 +74,6 @@ public:
     std::size_t bytes_per_id() const { return shape_.layers * shape_.heads * head_bytes() / round_up(shape_.window, KEY_BLOCK); }
     std::size_t logits_step() const { return panels_of(shape_.vocabulary) * static_cast<std::size_t>(PANEL); }
     Isa isa() const { return kernels_.isa; }
-    int threads() const { return team_.size(); }
 
     // Append ids to slots. Logits come in the order of rows, `logits_step()` floats each, good until the next step.
     const float* step(std::span<const Row> rows);

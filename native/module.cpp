@@ -259,6 +259,5 @@ NB_MODULE(_native, module) {
         .def("share", [](PyModel& self, int source, int target, int length) { self.model().share(source, target, length); },
              "source"_a, "target"_a, "length"_a)
         .def_prop_ro("bytes_per_id", [](PyModel& self) { return self.model().bytes_per_id(); })
-        .def_prop_ro("isa", [](PyModel& self) { return std::string(name_of(self.model().isa())); })
-        .def_prop_ro("threads", [](PyModel& self) { return self.model().threads(); });
+        .def_prop_ro("isa", [](PyModel& self) { return std::string(name_of(self.model().isa())); });
 }

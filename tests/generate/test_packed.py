@@ -99,7 +99,7 @@ def test_a_torn_file_is_made_anew(model, damage):
     assert file.read_bytes() == whole
 
 
-def test_where_nothing_can_be_written_nothing_is_kept_and_nothing_fails(model, monkeypatch):
+def test_where_nothing_can_be_written_nothing_is_kept_and_nothing_fails(model):
     expected = weights_of(model)
     (model / ".packed-int8").unlink()
     (model / "..packed-int8.partial").mkdir()  # in the way of the new file, for the administrator too
