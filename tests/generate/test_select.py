@@ -72,10 +72,11 @@ def test_settings_out_of_range_are_refused(settings):
         EngineConfig(**settings)
 
 
-def test_an_instruction_set_that_is_not_here_is_refused_by_name(tiny_checkpoint, monkeypatch):
+@pytest.mark.parametrize("engine", ["native", "torch", "reference"])
+def test_an_instruction_set_that_is_not_here_is_refused_by_name(engine, tiny_checkpoint, monkeypatch):
     monkeypatch.setenv("GPT2KIT_ISA", "altivec")
     with pytest.raises(ConfigError, match="GPT2KIT_ISA=altivec: not here; this machine has portable"):
-        open_engine(tiny_checkpoint, EngineConfig(engine="native"), 1)
+        open_engine(tiny_checkpoint, EngineConfig(engine=engine), 1)
 
 
 def test_threads_are_those_asked_for_or_as_many_as_cores_or_one_for_a_tiny_model(tiny_checkpoint, make_checkpoint):

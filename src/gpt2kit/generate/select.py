@@ -18,6 +18,10 @@ NVIDIA_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 def open_engine(checkpoint: Checkpoint, config: EngineConfig, slots: int) -> Engine:
     """An engine with room for `slots` sequences."""
+    if has_native():
+        from gpt2kit.generate.native_engine import native_instruction_sets
+
+        native_instruction_sets()  # refuses another GPT2KIT_ISA: the choice of tokens heeds it with any engine
     chosen = preferred_engine(config, checkpoint) if config.engine == "auto" else config.engine
     if chosen != "torch" and config.device not in ("auto", "cpu"):
         raise ConfigError(f"the {chosen} engine runs on the cpu only, not on {config.device}; use engine torch")
