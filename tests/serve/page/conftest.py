@@ -25,6 +25,8 @@ from gpt2kit.tokenizer.open import open_tokenizer
 FLAGS = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
 LOUDER = 8  # random weights of the usual size prefer no token; these do
 PATIENCE_SECONDS = 20  # of a busy machine
+# What a page writes as it is closed may reach the store after that was cleared: the next one clears it, when first opened.
+CLEAN = "if (window.name !== 'clean') { window.name = 'clean'; localStorage.clear(); }"
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,7 @@ class Profile:
         chromium = self.context.new_cdp_session(self.page)
         chromium.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
         chromium.detach()
+        self.page.add_init_script(CLEAN)
 
     def _note_dialog(self, dialog):
         if dialog.type != "beforeunload":  # which asks whether to leave a text that is being written
@@ -125,22 +128,33 @@ def open_page(browser, unused, complaints, serve):
 
 @pytest.fixture(scope="session")
 def make_model(tiny_checkpoint):
-    """A model of random weights with the golden vocabulary."""
+    """A model of random weights with the golden vocabulary, which never ends its text by itself."""
 
     def make(name="roomy", window=512, seed=1):
         config = ModelConfig(
             vocab_size=tiny_checkpoint.config.vocab_size, window=window, width=32, layers=2, heads=4, inner_width=64
         )
         checkpoint = initial_checkpoint(config, tiny_checkpoint.tokenizer_files, seed)
-        tensors = {key: louder(tensor) for key, tensor in checkpoint.tensors.items()}
+        end = open_tokenizer(checkpoint.tokenizer_files, name).end_id
+        tensors = {key: changed(tensor, partial(endless, key, end)) for key, tensor in checkpoint.tensors.items()}
         return dataclasses.replace(checkpoint, tensors=tensors, origin=name)
 
     return make
 
 
-def louder(tensor):
-    factor = 1 if "ln_" in tensor.name else LOUDER
-    return LazyTensor(tensor.name, tensor.dtype, tensor.shape, partial(lambda load: load() * factor, tensor.load))
+def changed(tensor, change):
+    return LazyTensor(tensor.name, tensor.dtype, tensor.shape, lambda: change(tensor.load()))
+
+
+def endless(key, end, weights):
+    """Louder weights, with a logit of -80 for the token `end`: what is normalized sums to nothing, the bias does not."""
+    if key == "ln_f.bias":
+        return weights + 0.02
+    if "ln_" not in key:
+        weights = weights * LOUDER
+    if key == "wte.weight":
+        weights[end] = -125
+    return weights
 
 
 @pytest.fixture(scope="session")
