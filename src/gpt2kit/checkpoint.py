@@ -6,6 +6,8 @@ Canonical names are OpenAI's as kept on the Hugging Face hub; matrices stand as 
     h.N.ln_2.weight h.N.ln_2.bias [D]            h.N.mlp.c_fc.weight [D, I] .bias [I]
     h.N.mlp.c_proj.weight [I, D] .bias [D]       ln_f.weight ln_f.bias [D]
     lm_head.weight [V, D], only where the head is not tied
+A GPT2-ML has ln_e.weight and ln_e.bias [D], behind the embeddings, and no ln_f; its ln_1 is that of the MLP, its ln_2
+ends the layer.
 """
 
 from __future__ import annotations
@@ -40,6 +42,11 @@ class LazyTensor:
     """A numpy name ("float32", "float16", "int64"), or "bfloat16"."""
     shape: tuple[int, ...]
     load: Callable[[], np.ndarray] = field(repr=False, compare=False)
+
+    @property
+    def storage(self) -> str:
+        """What its values are kept as: more than `dtype` where a format rounds them in blocks."""
+        return self.dtype
 
     @property
     def size_bytes(self) -> int:
@@ -108,6 +115,13 @@ class Checkpoint:
     tokenizer_files: Mapping[str, bytes] = field(repr=False)
     origin: str
     step: int | None = None
+    adapters: tuple[str, ...] = ()
+    """The directories of what is added to the base's tensors as they are read; `origin` names them after the base."""
+
+    @property
+    def base_origin(self) -> str:
+        """Where the tensors are, without adapters."""
+        return self.origin.removesuffix("".join(f"+{place}" for place in self.adapters))
 
     def parameter_count(self) -> int:
         """Learnt numbers in all tensors."""
@@ -119,12 +133,14 @@ class Checkpoint:
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every canonical name of a GPT-2 of this shape, with its shape, in the order of the data's way through it."""
+    """Every canonical name of a model of this shape, with its shape, in the order of the data's way through a GPT-2."""
     width, inner = config.width, config.inner_width
     shapes: dict[str, tuple[int, ...]] = {
         "wte.weight": (config.vocab_size, width),
         "wpe.weight": (config.window, width),
     }
+    if config.architecture == "gpt2-ml":
+        shapes["ln_e.weight"] = shapes["ln_e.bias"] = (width,)
     for layer in range(config.layers):
         for part, shape in (
             ("ln_1.weight", (width,)),
@@ -141,7 +157,8 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
             ("mlp.c_proj.bias", (width,)),
         ):
             shapes[f"h.{layer}.{part}"] = shape
-    shapes["ln_f.weight"] = shapes["ln_f.bias"] = (width,)
+    if config.architecture == "gpt2":
+        shapes["ln_f.weight"] = shapes["ln_f.bias"] = (width,)
     if not config.tied_head:
         shapes["lm_head.weight"] = (config.vocab_size, width)
     return shapes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from gpt2kit.checkpoint import Checkpoint
@@ -14,6 +15,7 @@ from gpt2kit.hub.manifest import is_unfinished
 from gpt2kit.runs import NAME, RUNS, Run, is_run
 
 HUB = "hf:"  # before the owner and name of any repository of a hub
+ADAPTED = "+"  # between a base and the directory of its adapter
 # What the old programs called step N of a run; its files ended in .index, .meta and .data-00000-of-00001.
 OLD_STEP = re.compile(r"model-([0-9]{1,18})(?:\.(?:index|meta|data-[0-9]{5}-of-[0-9]{5}))?")
 
@@ -26,7 +28,8 @@ def open_checkpoint(
     Args:
         ref: a directory, a file, or the common beginning of a TensorFlow checkpoint's files; a run ("run1",
             "run1@2000", "run1@best", also with its path, or "checkpoint/run1/model-2000"); or a known name ("124M",
-            "gpt2", "hf:owner/name") whose files are in models/.
+            "gpt2", "hf:owner/name") whose files are in models/. Each also with the directory of an adapter of PEFT:
+            "124M+ADAPTER".
         step: which step, where there are several; the same as "@2000".
         models: the directory of known names.
         runs: the directory of runs, of those that nshepperd's code and gpt-2-simple left too.
@@ -37,6 +40,11 @@ def open_checkpoint(
         FormatError: the place exists but holds no checkpoint, or a damaged one.
         WeightMismatch: its configuration and its weights contradict each other.
     """
+    if parts := _base_and_adapter(str(ref), models):
+        from gpt2kit.formats import peft_adapter
+
+        base, adapter = parts
+        return peft_adapter.with_adapter(open_checkpoint(base, step=step, models=models, runs=runs), adapter)
     place, which = _find(str(ref), models, runs)
     if which and step is not None:
         raise ConfigError(f"{ref} names a step, and {step} is asked for as well; leave one of them out")
@@ -61,16 +69,41 @@ def known_directory(name: str, models: Path = MODELS) -> Path | None:
     return next((models / each for each in wanted if (models / each).is_dir()), None)
 
 
+def adapted(model: str, adapter: Path | None) -> str:
+    """What `open_checkpoint` takes for `model` with the adapter of PEFT in a directory. Raises FormatError."""
+    if adapter is None:
+        return model
+    from gpt2kit.formats import peft_adapter
+
+    peft_adapter.require(adapter)
+    return f"{model}{ADAPTED}{adapter.absolute()}"  # so that no other path is of this name
+
+
+def _base_and_adapter(ref: str, models: Path) -> tuple[str, str] | None:
+    """The parts of "BASE+ADAPTER", where the adapter is there and nothing goes by the whole name."""
+    places = [match.start() for match in re.finditer(re.escape(ADAPTED), ref)]
+    if not places:
+        return None
+    from gpt2kit.formats import peft_adapter
+
+    with suppress(OSError, ValueError):  # too long, or with a zero in it
+        if not (Path(ref).exists() or recognise(Path(ref)) or known_directory(ref, models)):
+            for at in reversed(places):
+                if at and peft_adapter.sniff(Path(ref[at + 1 :])):
+                    return ref[:at], ref[at + 1 :]
+    return None
+
+
 def _open_place(place: Path, which: str) -> Checkpoint:
     format = detect(place)
     if which in ("", "latest"):
-        return format.read(place)
+        return format.module.read(place)
     if not format.steps:
         raise ModelNotFound(f"{place}: one model, not the steps of a training; ask for it without a step")
     step = _number(which)
     if step is None:
         raise ModelNotFound(f"{place}: no step answers to {which!r}; ask for {place.name} or {place.name}@STEP")
-    return format.read(place, step=step)
+    return format.module.read(place, step=step)
 
 
 def _find(ref: str, models: Path, runs: Path) -> tuple[Path, str]:
@@ -120,6 +153,7 @@ def _explanation(ref: str, models: Path, runs: Path) -> str:
     tried = f"no model {ref!r}: no such path, no run of that name in {runs}/"
     if find(ref) or ref.startswith(HUB):
         return f"{tried}, and not in {models}/; get it with: gpt2 download {ref}"
-    hints = [f"did you mean {near!r}?"] if (near := suggestion(ref)) else []
+    hints = [f"no adapter of PEFT is at {ref.rpartition(ADAPTED)[2]!r}"] if ADAPTED in ref else []
+    hints += [f"did you mean {near!r}?"] if (near := suggestion(ref)) else []
     hints += [f"runs here: {', '.join(here)}"] if here else ["make a new model with: gpt2 init"]
     return f"{tried}, and not a known model; {'; '.join(hints)}"

@@ -28,8 +28,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from gpt2kit.atomic import replace_bytes, sync_directory
 from gpt2kit.errors import ConfigError, FormatError, ModelNotFound, RunLocked
 from gpt2kit.json_object import read_object
@@ -68,6 +66,8 @@ class Run:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only trainer of this run. The lock dies with the process. Raises RunLocked."""
+        from filelock import FileLock, Timeout  # takes longer to load than to find a run
+
         self.directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.directory / "lock", timeout=0)
         try:

@@ -13,12 +13,13 @@ from gpt2kit.errors import Gpt2kitError
 # Lengths, counts and offsets that overflow, turn negative or ask for more than there is.
 ODD_NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**63 - 1, 2**63, 2**64 - 1]
 SLOWEST_SECONDS = 20
+FEW = 1000
 
 
 @pytest.fixture(scope="session")
 def fuzz_count():
     """How many mutations each attack makes; GPT2KIT_FUZZ asks for more."""
-    return int(os.environ.get("GPT2KIT_FUZZ", "2000"))
+    return int(os.environ.get("GPT2KIT_FUZZ", str(FEW)))
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,7 @@ def survives(mutations, fuzz_count, capsys):
             outcomes[outcome(open_and_read, content, number)] += 1
             assert time.monotonic() - start < SLOWEST_SECONDS, f"seed {number} took {time.monotonic() - start:.0f} s"
         with capsys.disabled():
-            if fuzz_count > 2000:
+            if fuzz_count > FEW:
                 print(f"\n{fuzz_count} mutations in {time.monotonic() - began:.0f} s: {dict(outcomes.most_common())}")
         return outcomes
 

@@ -13,7 +13,11 @@ MARK = "gpt2kit_PWNED_marker"  # what the hostile ones would leave, if their cod
 # What is wrong with these is not the weights: a NaN is pointed out, a missing vocabulary when text is wanted.
 OPENED = {"st_nan_weights": "1 values are NaN or infinite", "tf_missing_encoder": "tokenizer    vocab.bpe"}
 # Their weights are sound; the vocabulary is refused when a text is to be encoded.
-ELSEWHERE = "tf_checkpoint_traversal"  # points outside; the bundle beside it is read instead, with a warning
+# Opened, with a warning: one points outside, and the bundle beside it is read; one has a pickle that nobody opens.
+WARNED = {
+    "tf_checkpoint_traversal": "checkpoint names 'passwd', which is not there; read instead: ",
+    "nanogpt_malicious_meta": "meta.pkl: a vocabulary of characters, which is not read",
+}
 VOCABULARIES = {"tok_vocab_bpe_bad_merge": "merge", "tok_duplicate_ids": "share the id"}
 
 
@@ -37,7 +41,7 @@ def test_all_cases_are_there(shared):
     assert len(names()) == 57
 
 
-@pytest.mark.parametrize("case", names(leave_out={*OPENED, *VOCABULARIES, ELSEWHERE}), indirect=True)
+@pytest.mark.parametrize("case", names(leave_out={*OPENED, *VOCABULARIES, *WARNED}), indirect=True)
 def test_a_file_that_lies_is_refused_in_one_line(gpt2, here, case):
     before = files_here(here)
     status, out, err = gpt2("inspect", case, "--tensors")
@@ -64,12 +68,13 @@ def test_a_vocabulary_that_lies_is_refused_when_it_is_needed(gpt2, case):
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-@pytest.mark.parametrize("case", [ELSEWHERE], indirect=True)
-def test_a_pointer_to_elsewhere_is_not_followed(gpt2, case):
+@pytest.mark.parametrize("case", sorted(WARNED), indirect=True)
+def test_what_is_not_followed_and_not_opened_is_told_of(gpt2, case):
     status, _, err = gpt2("inspect", case)
     assert status == 0
     assert "gpt2: warning: " in err
-    assert "checkpoint names 'passwd', which is not there; read instead: " in err
+    assert WARNED[case.name] in err
+    assert not Path(MARK).exists()
 
 
 @pytest.mark.parametrize("case", ["tf_missing_encoder"], indirect=True)

@@ -17,11 +17,17 @@ def test_a_model_is_converted_and_the_result_described(gpt2, here, model):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:nanoGPT computes gelu_exact")
 @pytest.mark.parametrize("name", [format.name for format in FORMATS])
 def test_every_format_of_the_list_can_be_asked_for(gpt2, here, model, name):
     assert re.search(rf"^{name} ", gpt2("convert", "--list")[1], re.MULTILINE)
     status, out, _ = gpt2("convert", model, "out", "--to", name)
     assert (status, out.split(",")[0]) == (0, f"out: {name}")
+
+
+@pytest.mark.parametrize(("place", "name"), [("out.gguf", "gguf"), ("out.onnx", "onnx"), ("out.bin", "safetensors")])
+def test_the_name_of_the_destination_tells_the_format(gpt2, here, model, place, name):
+    assert gpt2("convert", model, place)[1].startswith(f"{place}: {name}, ")
 
 
 def test_what_rounding_costs_is_told(gpt2, here, model):
@@ -55,7 +61,7 @@ def test_both_places_are_asked_for(gpt2, places):
 def test_what_cannot_be_is_refused_in_one_line(gpt2, here, model):
     status, out, err = gpt2("convert", model, "out", "--to", "banana")
     assert (status, out) == (1, "")
-    assert err == "gpt2: no format 'banana'; there are safetensors, bin, h5, openai\n"
+    assert err == "gpt2: no format 'banana'; there are safetensors, nanogpt, bin, h5, openai, gguf, onnx\n"
 
 
 @pytest.mark.parametrize(
@@ -70,3 +76,12 @@ def test_sizes_are_understood(text, size):
 def test_other_sizes_are_refused(text):
     with pytest.raises(ConfigError, match="expected a number with KB, MB, GB, KiB, MiB or GiB, such as 500MB"):
         size_in_bytes(text)
+
+
+def test_a_base_and_its_adapter_become_one_model(gpt2, here, model, golden):
+    poet = golden / "peft" / "patterns"
+    assert gpt2("convert", f"{model}+{poet}", "merged")[0] == 0
+    said = gpt2("inspect", f"{model}+{poet}")[1].splitlines()
+    assert said[:3] == [f"origin       {model}+{poet}", "format       safetensors", f"adapter      {poet}"]
+    assert gpt2("inspect", "--diff", f"{model}+{poet}", "merged")[0] == 0
+    assert gpt2("inspect", "--diff", model, "merged")[0] == 1

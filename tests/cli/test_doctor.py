@@ -9,7 +9,7 @@ def test_every_finding_is_a_line(gpt2):
     assert status == 0
     assert f"numpy        {np.__version__}\n" in out
     assert [line.split()[0] for line in out.splitlines() if not line.startswith(" ")] == [
-        *("gpt2kit", "python", "numpy", "tiktoken", "torch", "matplotlib", "tokenizers", "h5py", "pyarrow"),
+        *("gpt2kit", "python", "numpy", "tiktoken", "torch", "matplotlib", "tokenizers", "h5py", "onnx", "pyarrow"),
         *("zstandard", "fastapi"),
         *("engine", "native", "processor", "memory", "disk"),
     ]

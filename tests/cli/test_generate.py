@@ -305,3 +305,18 @@ def test_the_reference_engine_needs_no_torch(model, here):
     )
     done = subprocess.run([sys.executable, "-c", program, model], capture_output=True, encoding="utf-8")
     assert done.stderr.splitlines()[-1] == "0 []"
+
+
+def test_an_adapter_writes_what_the_merged_model_writes(generate, gpt2, here, model, golden):
+    """Peft's own merge is held against in tests/formats."""
+    poet = golden / "peft" / "patterns"
+    gpt2("convert", f"{model}+{poet}", "merged")
+    _, merged, _ = gpt2("generate", *SEEDED, "--model", "merged", "--engine", "reference")
+    assert generate(*SEEDED, "--adapter", poet) == (0, merged, "")
+    assert merged != generate(*SEEDED)[1]
+
+
+def test_an_adapter_that_is_not_there_is_named(generate, here):
+    status, _, said = generate(*SEEDED, "--adapter", "nowhere")
+    assert (status, said.count("\n")) == (1, 1)
+    assert "nowhere: no adapter of PEFT, which is a directory with adapter_config.json and adapter_model" in said

@@ -62,13 +62,14 @@ def test_help_tells_every_option(gpt2):
         (["--slots", "0"], 1, "slots must be 1 to 4,096, got 0"),
         (["--slotz", "3"], 2, "--slots"),
         (["--memory", "lots"], 1, "no size: 'lots'"),
-        (["--memory", "1KB"], 1, "takes 0.3 MB of memory, and 0.0 MB may be used"),
-        (["--memory", "0KB"], 1, "takes 0.3 MB of memory, and 0.0 MB may be used"),
+        (["--memory", "1KB"], 1, "takes 0.5 MB of memory, and 0.0 MB may be used"),
+        (["--memory", "0KB"], 1, "takes 0.5 MB of memory, and 0.0 MB may be used"),
         (["--host", "no-such-name.invalid"], 1, "no-such-name.invalid"),
         (["--host", "0.0.0.0"], 1, "--api-key, or let everyone in with --without-key"),
         (["--api-key", "two words"], 1, "a key is made of visible ASCII characters"),
         (["--api-key-file", "missing.txt"], 1, "missing.txt: the keys cannot be read"),
         (["--config", "missing.toml"], 1, "missing.toml: cannot be read"),
+        (["--adapter", "missing"], 1, "missing: no adapter of PEFT, which is a directory with adapter_config.json"),
         (["--allow-origin", "example.org"], 1, "allow_origin is * or such as https://example.org"),
     ],
 )
@@ -78,6 +79,11 @@ def test_what_is_wrong_is_said_in_a_line(gpt2, model, words, status, problem):
     assert problem in said
     assert "two words" not in said, "a key is never shown"
     assert status == 2 or said.count("\n") == 1
+
+
+def test_an_adapter_of_one_model_among_several_is_named_with_it(gpt2, model):
+    status, _, said = gpt2("serve", model, "124M", "--adapter", "poet")
+    assert (status, said) == (1, "gpt2: --adapter is for one model, got 2; name each MODEL+DIRECTORY\n")
 
 
 def test_without_any_model_the_next_step_is_told(gpt2):
@@ -121,6 +127,13 @@ def test_it_tells_a_link_and_ends_without_a_word(serve):
     assert get(said)[1]["data"][0]["id"] == "hf-safetensors"
     process.send_signal(signal.SIGTERM)
     assert (process.wait(10), process.stderr.read(), process.stdout.read()) == (0, b"", b"")
+
+
+@SLOW
+def test_an_adapter_is_served_with_its_model(serve, golden):
+    _, said = serve("--adapter", golden / "peft" / "c_attn")
+    assert said.startswith("gpt2: serving hf-safetensors+c_attn at http")
+    assert get(said)[1]["data"][0]["id"] == "hf-safetensors+c_attn"
 
 
 @SLOW

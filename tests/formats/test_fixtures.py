@@ -15,6 +15,8 @@ from gpt2kit.tokenizer.open import open_tokenizer
 
 # Checkpoint: the folder of its expected values, and how their names begin.
 FIXTURES = {
+    "onnx/optimum_no_past": ("onnx", ""),
+    "onnx/optimum_with_past/model.onnx": ("onnx", ""),
     "openai-tiny": ("openai-tiny", ""),
     "openai-tiny/model.ckpt": ("openai-tiny", ""),
     "openai-tiny/model.ckpt.index": ("openai-tiny", ""),
@@ -49,6 +51,12 @@ FIXTURES = {
     "hf-variants/untied": ("hf-variants/untied", ""),
     "hf-variants/n_inner": ("hf-variants/n_inner", ""),
     "hf-variants/gelu_exact_eps": ("hf-variants/gelu_exact_eps", ""),
+    "nanogpt/compiled_prefix": ("nanogpt", ""),
+    "nanogpt/compiled_prefix/ckpt.pt": ("nanogpt", ""),
+    "nanogpt/nobias": ("nanogpt", "nobias_"),
+    "gpt2ml": ("gpt2ml", ""),
+    "gpt2ml/model.ckpt-100000": ("gpt2ml", ""),
+    "gpt2ml/model.ckpt-100000.index": ("gpt2ml", ""),
 }
 TOKENIZERS = {  # folder: whether its encodings.json takes <|endoftext|> in a text for the token
     "openai-tiny": False,

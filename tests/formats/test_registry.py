@@ -23,6 +23,11 @@ def test_every_golden_model_is_recognised(example):
         ("hf-tf-h5", "h5"),
         ("hf-tf-h5/sharded", "h5"),
         ("hf-tf-h5/tf_model.h5", "h5"),
+        ("gguf/small-q8_0.gguf", "gguf"),
+        ("onnx/optimum_with_past", "onnx"),
+        ("onnx/torch_dynamo/model.onnx", "onnx"),
+        ("nanogpt", "nanogpt"),
+        ("nanogpt/nobias/ckpt.pt", "nanogpt"),
         ("openai-tiny", "openai"),
         ("openai-tiny/model.ckpt", "openai"),
         ("openai-tiny/model.ckpt.index", "openai"),
@@ -51,13 +56,15 @@ def test_a_file_with_another_name_is_known_by_its_content(shared, tmp_path):
 
 @pytest.mark.parametrize("name", ["banana", "", "Safetensors"])
 def test_a_format_that_cannot_be_written_is_refused_with_those_that_can(name):
-    with pytest.raises(ConfigError, match=f"no format '{name}'; there are safetensors, bin, h5, openai"):
+    with pytest.raises(
+        ConfigError, match=f"no format '{name}'; there are safetensors, nanogpt, bin, h5, openai, gguf, onnx"
+    ):
         writable(name)
 
 
 def test_the_recognised_format_reads(golden):
     directory = golden / "hf-v5"
-    assert detect(directory).read(directory).config.width == 40
+    assert detect(directory).module.read(directory).config.width == 40
 
 
 def test_an_unknown_directory_is_refused_with_what_it_holds(tmp_path):
@@ -74,7 +81,6 @@ def test_an_unknown_directory_is_refused_with_what_it_holds(tmp_path):
     [
         ("gpt2simple", "gpt2simple/checkpoint/run1"),
         ("gpt2simple/checkpoint", "gpt2simple/checkpoint/run1"),
-        ("nanogpt", "nanogpt/ckpt.pt"),
         ("hf-bin/sharded/pytorch_model.bin.index.json", "hf-bin/sharded"),
     ],
 )
@@ -90,7 +96,7 @@ def test_one_of_several_shards_is_told_from_a_model(shared):
     ):
         place = shared / "fixtures" / name
         with pytest.raises(FormatError, match="one of several shards; name the directory that holds them all"):
-            detect(place).read(place)
+            detect(place).module.read(place)
 
 
 def test_an_empty_directory_is_refused_as_such(tmp_path):
@@ -113,5 +119,5 @@ def test_a_pickle_outside_the_directory_is_never_opened(shared, tmp_path, monkey
     for case in ("shard_bin_traversal", "pickle_malicious_zip"):
         shutil.copytree(shared / "fixtures" / "bad" / case, tmp_path / case)
     with pytest.raises(FormatError):
-        detect(tmp_path / "shard_bin_traversal").read(tmp_path / "shard_bin_traversal")
+        detect(tmp_path / "shard_bin_traversal").module.read(tmp_path / "shard_bin_traversal")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pickle_malicious_zip", "shard_bin_traversal"]

@@ -39,5 +39,5 @@ def test_the_message_begins_with_the_file(bad, case):
 
 @pytest.mark.parametrize("place", ["nanogpt/ckpt.pt", "bad/nanogpt_malicious_meta/ckpt.pt"])
 def test_a_checkpoint_of_nanogpt_is_called_by_name(shared, place):
-    with pytest.raises(FormatError, match="a checkpoint of nanoGPT, which cannot be read yet"):
+    with pytest.raises(FormatError, match="a checkpoint of nanoGPT; rename it to ckpt"):
         torch_bin.read(shared / "fixtures" / place)

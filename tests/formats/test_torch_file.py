@@ -13,7 +13,7 @@ import torch
 
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, TruncatedFile
-from gpt2kit.formats.torch_file import is_torch_file, named_tensors, read_object, write_tensors
+from gpt2kit.formats.torch_file import is_torch_file, named_tensors, read_object, write_object
 
 DTYPES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
 
@@ -143,7 +143,7 @@ def test_a_torch_file_is_known_by_its_first_bytes(save):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_torch_reads_what_we_write(file, dtype, weights_only, mapped):
     values = of_torch(torch.tensor([[0, 1, 2], [3, 100, 1]]).to(getattr(torch, dtype)))
-    write_tensors({"a": in_memory(values, dtype)}, file)
+    write_object({"a": in_memory(values, dtype)}, file)
     found = torch.load(file, weights_only=weights_only, mmap=mapped)["a"]
     assert found.dtype == getattr(torch, dtype)
     np.testing.assert_array_equal(of_torch(found), values)
@@ -152,14 +152,14 @@ def test_torch_reads_what_we_write(file, dtype, weights_only, mapped):
 @pytest.mark.parametrize("shape", [(), (0,), (0, 3), (300, 1, 2)], ids=str)
 def test_torch_reads_every_shape_that_we_write(file, shape):
     values = np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
-    write_tensors({"a": in_memory(values)}, file)
+    write_object({"a": in_memory(values)}, file)
     found = torch.load(file, weights_only=True)["a"]
     assert (tuple(found.shape), found.tolist()) == (shape, values.tolist())
 
 
 def test_tensors_that_are_the_same_share_their_storage(file):
     first, other = in_memory(np.ones(1000, np.float32)), in_memory(np.ones(1000, np.float32))
-    write_tensors({"a": first, "b": replace(first, name="b"), "c": other}, file)
+    write_object({"a": first, "b": replace(first, name="b"), "c": other}, file)
     found = torch.load(file, weights_only=True)
     assert found["a"].data_ptr() == found["b"].data_ptr() != found["c"].data_ptr()
     assert 8000 < file.stat().st_size < 10_000
@@ -167,12 +167,12 @@ def test_tensors_that_are_the_same_share_their_storage(file):
 
 def test_what_is_transposed_is_written_in_its_order(file):
     values = np.arange(6, dtype=np.float32).reshape(2, 3).T
-    write_tensors({"a": in_memory(values)}, file)
+    write_object({"a": in_memory(values)}, file)
     assert torch.load(file, weights_only=True)["a"].tolist() == values.tolist()
 
 
 def test_storages_are_aligned_and_their_checksums_hold(file):
-    write_tensors({name: in_memory(np.arange(size)) for size, name in enumerate("abcdefgh")}, file)
+    write_object({name: in_memory(np.arange(size)) for size, name in enumerate("abcdefgh")}, file)
     with zipfile.ZipFile(file) as archive:
         assert archive.testzip() is None
     found = torch.load(file, weights_only=True, mmap=True)
@@ -181,7 +181,7 @@ def test_storages_are_aligned_and_their_checksums_hold(file):
 
 def test_torch_reads_entries_with_large_sizes(file, monkeypatch):
     monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)  # as if more than 10 bytes were more than 2 GB
-    write_tensors({"a": in_memory(np.arange(100)), "b": in_memory(np.arange(50))}, file)
+    write_object({"a": in_memory(np.arange(100)), "b": in_memory(np.arange(50))}, file)
     assert torch.load(file, weights_only=True, mmap=True)["b"].tolist() == list(range(50))
     assert read(file)["b"].tolist() == list(range(50))
 
@@ -189,13 +189,13 @@ def test_torch_reads_entries_with_large_sizes(file, monkeypatch):
 def test_the_same_tensors_make_the_same_file(tmp_path):
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
-        write_tensors({"x": in_memory(np.arange(100))}, tmp_path / place / "model.bin")
+        write_object({"x": in_memory(np.arange(100))}, tmp_path / place / "model.bin")
     assert (tmp_path / "a" / "model.bin").read_bytes() == (tmp_path / "b" / "model.bin").read_bytes()
 
 
 def test_progress_is_told_in_bytes(file):
     reports = []
-    write_tensors({"a": in_memory(np.zeros(10)), "b": in_memory(np.zeros(5))}, file, reports.append)
+    write_object({"a": in_memory(np.zeros(10)), "b": in_memory(np.zeros(5))}, file, reports.append)
     assert [(report.done, report.total, report.unit) for report in reports] == [(80, 120, "byte"), (120, 120, "byte")]
 
 
@@ -207,7 +207,7 @@ def test_one_tensor_is_in_memory_at_a_time(file):
         for value, name in enumerate("abcdefgh")
     }
     tracemalloc.start()
-    write_tensors(tensors, file)
+    write_object(tensors, file)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.5 * size
@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_the_file_before(file):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            write_tensors({"a": in_memory(np.zeros(100)), "b": in_memory(np.zeros(10_000))}, file)
+            write_object({"a": in_memory(np.zeros(100)), "b": in_memory(np.zeros(10_000))}, file)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (file.read_bytes(), os.listdir(file.parent)) == (b"before", [file.name])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpt2kit.errors import FormatError, TruncatedFile
-from gpt2kit.formats.torch_pickle import Pickles, Storage, StoredTensor, Symbol, encode_state_dict
+from gpt2kit.formats.torch_pickle import Pickles, Storage, StoredTensor, Symbol, encode_object
 
 HERE = Path("data.pkl")
 # Written by hand from the opcodes in Python's pickletools, as torch.save writes a view on a storage of 12 floats.
@@ -98,7 +98,7 @@ def test_pickles_follow_each_other():
 
 def test_what_we_write_python_reads_step_for_step():
     tensor = StoredTensor(Storage("7", "bfloat16", 2**33), 2**32, (2**31, 1), (1, 1))
-    assert read(encode_state_dict({"a": tensor, "b": tensor})) == {"a": tensor, "b": tensor}
+    assert read(encode_object({"a": tensor, "b": tensor})) == {"a": tensor, "b": tensor}
 
 
 # --- what is refused ---

@@ -128,7 +128,7 @@ def test_an_open_checkpoint_is_converted_too(here, tiny_checkpoint):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"to": "banana"}, "no format 'banana'; there are safetensors, bin, h5, openai"),
+        ({"to": "banana"}, "no format 'banana'; there are safetensors, nanogpt, bin, h5, openai, gguf, onnx"),
         ({"to": "openai", "dtype": "bfloat16"}, "openai cannot hold bfloat16; it holds float32"),
         ({"to": "h5", "shard_bytes": 10}, "h5 is not written in shards"),
         ({"shard_bytes": 0}, "a shard must hold 1 byte or more, got 0"),

@@ -12,6 +12,7 @@ from gpt2kit import download, open_checkpoint
 from gpt2kit.errors import DownloadError
 from gpt2kit.hub.catalogue import KnownFile, KnownModel
 from gpt2kit.hub.manifest import MANIFEST
+from gpt2kit.jobs.init import init
 
 DATA = "model.ckpt.data-00000-of-00001"
 FILES = ("checkpoint", "encoder.json", "hparams.json", DATA, "model.ckpt.index", "vocab.bpe")
@@ -72,3 +73,15 @@ def test_verifying_is_told(mirror, tmp_path):
     download("tiny", endpoint=mirror[1], models=tmp_path, catalogue=CATALOGUE, report=heard.append)
     assert (heard[-1].task, heard[-1].done, heard[-1].total) == ("verify tiny", 413_376, 413_376)
     assert [told.task for told in heard if told.done == told.total][:6] == [f"tiny/{name}" for name in FILES]
+
+
+def test_chinese_words_come_along_and_are_checked(mirror, tmp_path, shared):
+    root, url = mirror
+    vocabulary = (shared / "fixtures" / "gpt2ml" / "vocab.txt").read_bytes()
+    repository = root / "some" / "chinese" / "resolve" / "main"
+    init("tiny", shared / "fixtures" / "gpt2ml", repository)
+    folder = download("hf:some/chinese", endpoint=url, models=tmp_path / "models")
+    assert open_checkpoint(folder).tokenizer_files == {"vocab.txt": vocabulary}
+    (repository / "vocab.txt").write_text("other\nwords\n", "utf-8")
+    with pytest.warns(UserWarning, match=r"the vocabulary cannot be used: .*vocab\.txt: 2 lines, none of them \[UNK\]"):
+        download("hf:some/chinese", endpoint=url, models=tmp_path / "others")

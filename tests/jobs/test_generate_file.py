@@ -204,6 +204,26 @@ def test_another_model_of_the_same_name_is_noticed(model, out, tmp_path):
     assert len(lines_of(out)) == len(PROMPTS)
 
 
+def test_another_adapter_of_the_same_name_is_noticed(model, golden, out, tmp_path):
+    """An adapter leaves biases as they are, which tell other models apart."""
+    place = shutil.copytree(golden / "peft" / "c_attn", tmp_path / "poet")
+
+    def answer(report=silent):
+        asked = [Asked(prompt) for prompt in PROMPTS]
+        generate_file(f"{model}+{place}", asked, out, sampling=SEEDED, stop=SHORT, engine="reference", report=report)
+
+    with pytest.raises(KeyboardInterrupt):
+        answer(interrupting_after(2))
+    file = place / "adapter_model.safetensors"
+    tensors = safetensors.numpy.load_file(file)
+    safetensors.numpy.save_file({name: tensor * 2 for name, tensor in tensors.items()}, file)
+    with pytest.raises(DataError, match=r"was begun with model \(sha256\)"):
+        answer()
+    safetensors.numpy.save_file(tensors, file, metadata={"format": "pt"})
+    answer()
+    assert len(lines_of(out)) == len(PROMPTS)
+
+
 def test_the_same_model_in_another_place_goes_on(model, answer, out, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         answer(report=interrupting_after(2))

@@ -1,7 +1,7 @@
 """Other people's programs, asked what they make of the models that we write and of the server that we run.
 
 They have environments of their own below .judges/, built once and again when their pins change: 2024 takes two minutes
-and 2.5 GB, the clients of the server 1.5 GB. Each question is a run of one of the programs/.
+and 2.5 GB, the clients of the server 1.5 GB, optimum 1.3 GB. Each question is a run of one of the programs/.
 """
 
 import json
@@ -32,6 +32,12 @@ CLIENTS = {
     "clients-2": ("openai==2.54.0", "litellm==1.106.2"),
     "lm-eval": ("lm-eval[api]==0.4.13",),
 }
+OPTIMUM = (
+    *("optimum-onnx==0.1.0", "optimum==2.1.0", "transformers==4.57.6", "torch==2.13.0", "onnx==1.23.2"),
+    *("onnxruntime==1.32.0", "numpy==2.4.6", "tokenizers==0.22.1", "huggingface_hub==0.36.0"),
+)
+# Compiled when it is installed, without AMX: gcc 12 compiles that wrongly (its issue 20824).
+LLAMA = ("llama-cpp-python==0.3.36",)
 TOLERANCE = 1e-4
 
 
@@ -63,7 +69,7 @@ class Model:
         assert answer.greedy == self.greedy
 
 
-def environment(name, pins, without_dependencies=()):
+def environment(name, pins, without_dependencies=(), **variables):
     """The programs of the environment `name`, built where it is missing or has other pins."""
     directory = ENVIRONMENTS / name
     installed, wanted = directory / "installed.txt", "\n".join([*pins, *without_dependencies])
@@ -74,7 +80,7 @@ def environment(name, pins, without_dependencies=()):
     shutil.rmtree(directory, ignore_errors=True)
     subprocess.run([PYTHON, "-m", "venv", directory], check=True)
     install = [directory / "bin" / "python", "-m", "pip", "install", "-q"]
-    subprocess.run([*install, *pins], check=True)
+    subprocess.run([*install, *pins], check=True, env={**os.environ, **variables})
     if without_dependencies:
         subprocess.run([*install, "--no-deps", *without_dependencies], check=True)
     installed.write_text(wanted, "utf-8")
@@ -153,24 +159,48 @@ def listening(process):
 @pytest.fixture
 def ask(programs_of_2024, tmp_path):
     """ask(program, directory, model): the Answer of one of the programs/ about the model in `directory`."""
+    return lambda *asked: answer_of(programs_of_2024, tmp_path, *asked)
 
-    def asked(program, directory, model):
-        question, answer = tmp_path / "question.npz", tmp_path / "answer.npz"
-        np.savez(question, ids=model.ids, prompt=model.prompt, length=len(model.greedy))
-        done = subprocess.run(
-            [programs_of_2024, PROGRAMS / program, directory, question, answer],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        told = dict(np.load(answer))
-        return Answer(told.pop("logits"), told.pop("greedy").tolist(), done.stdout, told)
 
-    return asked
+@pytest.fixture
+def ask_llama(llama_python, tmp_path):
+    """The same, by llama.cpp, about the model in a file."""
+    return lambda *asked: answer_of(llama_python, tmp_path, *asked)
+
+
+@pytest.fixture
+def ask_optimum(tmp_path):
+    """The same, by optimum and onnxruntime, about the model in a directory."""
+    return lambda *asked: answer_of(environment("optimum", OPTIMUM) / "python", tmp_path, *asked)
+
+
+@pytest.fixture
+def llama_program(llama_python):
+    """The beginning of a call of llama.cpp's program here."""
+    return llama_python, PROGRAMS / "llama_model.py"
+
+
+@pytest.fixture(scope="session")
+def llama_python():
+    """The interpreter of an environment with llama.cpp."""
+    return environment("llama", LLAMA, CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF") / "python"
+
+
+def answer_of(python, place, program, directory, model):
+    question, answer = place / "question.npz", place / "answer.npz"
+    np.savez(question, ids=model.ids, prompt=model.prompt, length=len(model.greedy))
+    done = subprocess.run(
+        [python, PROGRAMS / program, directory, question, answer],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    told = dict(np.load(answer))
+    return Answer(told.pop("logits"), told.pop("greedy").tolist(), done.stdout, told)
 
 
 @pytest.fixture(scope="session")

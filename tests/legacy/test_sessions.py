@@ -34,6 +34,11 @@ def test_any_object_will_do(tiny_checkpoint):
     assert model_of(session, 1, otherwise=pytest.fail) is model
 
 
+def test_a_session_computes_on_the_threads_it_was_given(tiny_checkpoint):
+    assert load_into(gpt2.start_tf_sess(threads=3), tiny_checkpoint).engine.threads == 3
+    assert load_into(gpt2.start_tf_sess(), tiny_checkpoint).engine.threads == 1  # enough for a tiny model
+
+
 def test_two_sessions_have_two_models(tiny_checkpoint):
     one, two = Session(), Session()
     assert load_into(one, tiny_checkpoint) is not load_into(two, tiny_checkpoint)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gpt2kit.config.engine import EngineConfig
 from gpt2kit.errors import ConfigError, ModelNotFound, OutOfMemory
+from gpt2kit.formats.peft_adapter import with_adapter
 from gpt2kit.runs import Run
 from gpt2kit.serve import create_app
 from gpt2kit.serve.memory import memory_for_models
@@ -28,7 +30,7 @@ def three(golden, tmp_path):
 def room(three):
     """The memory that so many of these models take."""
     (model,) = Models(three[:1])
-    return lambda count: model.size_bytes * count
+    return lambda count: 4 * model.checkpoint.parameter_count() * count
 
 
 def noting(opened, engine):
@@ -60,6 +62,16 @@ def test_who_was_idle_longest_makes_room(serve, three, room, counting):
     server.complete(model="three")
     assert loaded(server) == ["one", "three"]
     assert server.metric("models_loaded") == 2
+
+
+def test_weights_of_fewer_bits_need_less_room(serve, three):
+    (model,) = Models(three[:1])
+    config = {name: EngineConfig(engine="native", precision=name) for name in ("fp32", "bf16")}
+    room = model.size_bytes(config["bf16"])
+    assert room < model.size_bytes(config["fp32"])
+    assert serve(three[0], engine="native", precision="bf16", memory_bytes=room).until_ready().complete()[0] == 200
+    with pytest.raises(ConfigError, match=r"one takes .* with a smaller --precision"):
+        serve(three[0], engine="native", memory_bytes=room)
 
 
 def test_a_model_that_is_writing_keeps_its_place(serve, three, room, counting):
@@ -272,6 +284,16 @@ def test_a_model_that_is_not_there_is_missed_at_the_start():
 def test_a_run_is_called_by_the_name_it_is_asked_for(three, monkeypatch):
     monkeypatch.chdir(three[0].parent)
     assert [model.name for model in Models(["one", three[1], "./three/"])] == ["one", "two", "three"]
+
+
+def test_a_model_with_an_adapter_is_called_after_both(golden, tiny_checkpoint):
+    base, adapter = golden / "hf-safetensors", golden / "peft" / "c_attn"
+    by_name, by_path = (Models([kind(f"{base}+{adapter}")]).default for kind in (str, Path))
+    open_already = Models([with_adapter(tiny_checkpoint, adapter)]).default
+    assert by_name.name == by_path.name == open_already.name == "hf-safetensors+c_attn"
+    (plain,) = Models([base])
+    assert plain.name == "hf-safetensors"
+    assert plain.fingerprint != by_name.fingerprint
 
 
 @pytest.mark.parametrize(

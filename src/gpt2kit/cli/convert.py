@@ -14,6 +14,8 @@ from gpt2kit.errors import ConfigError
 if TYPE_CHECKING:
     from gpt2kit.jobs.convert import Conversion
 
+BY_SUFFIX = {".gguf": "gguf", ".onnx": "onnx"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
@@ -24,11 +26,13 @@ class Convert:
     """
 
     places: Annotated[tuple[str, ...], Positional, arg(metavar="SRC DST", help_behavior_hint="")] = ()
-    """SRC: a known name (124M), a directory, a file, or a run (run1, run1@2000); DST: a new directory."""
-    to: Annotated[str, arg(metavar="safetensors|bin|h5|openai")] = "safetensors"
-    """The format to write."""
-    dtype: Literal["unchanged", "float32", "float16", "bfloat16"] = "unchanged"
-    """How to store the weights. Unchanged, they become float32 where the format holds nothing else."""
+    """SRC: a known name (124M), a directory, a file, or a run (run1, run1@2000); DST: a new directory, or *.gguf.
+    SRC may be BASE+ADAPTER: a model and the directory of an adapter of PEFT, which become one model."""
+    to: Annotated[str | None, arg(metavar="safetensors|bin|h5|openai|gguf|nanogpt|onnx")] = None
+    """The format to write. None is gguf or onnx where DST ends so, else safetensors."""
+    dtype: Literal["unchanged", "float32", "float16", "bfloat16", "q8_0", "q4_0"] = "unchanged"
+    """How to store the weights. Unchanged, they become float32 where the format holds nothing else. q8_0 and q4_0 are
+    llama.cpp's, in gguf only."""
     shard_size: Annotated[str | None, arg(metavar="SIZE")] = None
     """Write several files of at most so much, such as 2GB; a larger tensor has one alone (safetensors and bin)."""
     step: int | None = None
@@ -52,7 +56,7 @@ class Convert:
             conversion = convert(
                 source,
                 destination,
-                to=self.to,
+                to=self.to or BY_SUFFIX.get(Path(destination).suffix, "safetensors"),
                 dtype=None if self.dtype == "unchanged" else self.dtype,
                 shard_bytes=None if self.shard_size is None else size_in_bytes(self.shard_size),
                 step=self.step,
@@ -63,23 +67,25 @@ class Convert:
 
 
 def _print_formats() -> int:
-    from gpt2kit.formats.registry import FORMATS
+    from gpt2kit.formats.registry import KNOWN
 
-    width = max(len(format.name) for format in FORMATS) + 2
-    for format in FORMATS:
+    width = max(len(format.name) for format in KNOWN) + 2
+    for format in KNOWN:
         shards = ", in shards" if format.shards else ""
         print(f"{format.name:<{width}}{format.description}")
-        print(f"{'':<{width}}read and written; stores {', '.join(format.dtypes)}{shards}")
+        written = f"read and written; stores {', '.join(format.dtypes)}{shards}" if format.dtypes else "read only"
+        print(f"{'':<{width}}{written}")
     return 0
 
 
 def _print_conversion(conversion: Conversion, destination: Path) -> None:
     checkpoint, difference = conversion.checkpoint, conversion.difference
-    files = [file for file in destination.iterdir() if file.is_file()]
-    types = ", ".join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))
+    files = [file for file in destination.iterdir() if file.is_file()] if destination.is_dir() else [destination]
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    types = ", ".join(sorted({tensor.storage for tensor in checkpoint.tensors.values()}))
     print(
         f"{destination}: {conversion.format}, {checkpoint.parameter_count():,} parameters as {types}, "
-        f"{sum(file.stat().st_size for file in files) / 1e6:,.1f} MB in {len(files)} files"
+        f"{sum(file.stat().st_size for file in files) / 1e6:,.1f} MB in {count}"
     )
     if difference.bit_equal:
         print("read again: bit-equal to what was read")

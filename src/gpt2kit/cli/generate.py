@@ -19,7 +19,7 @@ from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.hub.catalogue import MODELS
 from gpt2kit.progress import Progress, Report, silent
-from gpt2kit.resolve import open_checkpoint
+from gpt2kit.resolve import adapted, open_checkpoint
 from gpt2kit.runs import RUNS
 
 DELIMITER = "=" * 20 + "\n"
@@ -43,6 +43,8 @@ class Generate:
     """Write JSON lines there, in the order of the prompts. A run that was interrupted goes on with the same command."""
     model: Annotated[str, arg(aliases=("--model-name", "--run-name"))] = "124M"
     """A known name (124M), a directory, a file, or a run (run1, run1@2000, run1@best)."""
+    adapter: Annotated[Path | None, arg(metavar="DIRECTORY")] = None
+    """An adapter of PEFT (LoRA) to add to the model."""
     models_dir: Annotated[Path, arg(aliases=("--model-dir",))] = MODELS
     """Where the directories of known names lie."""
     checkpoint_dir: Path = RUNS
@@ -126,13 +128,13 @@ class Generate:
             require(not given, f"--out writes JSON lines; {name} has no place in them")
 
     def _checkpoint(self) -> Checkpoint:
-        return open_checkpoint(self.model, models=self.models_dir, runs=self.checkpoint_dir)
+        return open_checkpoint(adapted(self.model, self.adapter), models=self.models_dir, runs=self.checkpoint_dir)
 
     def _prompt(self) -> str | None:
-        from gpt2kit.data.documents import decode_text
-
         prompt = self.prefix if self.prompt is None else self.prompt
         if prompt == "-":
+            from gpt2kit.data.documents import decode_text
+
             require(sys.stdin is not None, "standard input is closed; give the prompt on the command line")
             return decode_text(sys.stdin.buffer.read(), "standard input")
         return prompt
@@ -184,9 +186,11 @@ class Generate:
 
     def _progress(self) -> AbstractContextManager[Report]:
         """For texts that nobody sees."""
+        if not self.destination_path:
+            return nullcontext(silent)
         from gpt2kit.cli.terminal import drawing
 
-        return drawing() if self.destination_path else nullcontext(silent)
+        return drawing()
 
     def _header(self, number: int) -> str:
         if self.nsamples == 1 or self.destination_path or self.sample_delim is not None:

@@ -65,9 +65,11 @@ def _print_checkpoint(checkpoint: Checkpoint) -> None:
 
     size_bytes = sum(len(content) for content in checkpoint.tokenizer_files.values())
     print(f"origin       {_place(checkpoint)}")
-    print(f"format       {detect(Path(checkpoint.origin)).name}")
+    print(f"format       {detect(Path(checkpoint.base_origin)).name}")
+    for adapter in checkpoint.adapters:
+        print(f"adapter      {adapter}")
     print(f"parameters   {checkpoint.parameter_count():,} in {len(checkpoint.tensors)} tensors")
-    print(f"stored as    {', '.join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))}")
+    print(f"stored as    {', '.join(sorted({tensor.storage for tensor in checkpoint.tensors.values()}))}")
     files = ", ".join(checkpoint.tokenizer_files)
     print(f"tokenizer    {f'{files} ({size_bytes:,} bytes)' if files else 'none'}")
     for field in fields(checkpoint.config):

@@ -14,6 +14,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from gpt2kit.cli.options import size_in_bytes
 from gpt2kit.cli.terminal import tell
 from gpt2kit.config.engine import EngineConfig
+from gpt2kit.config.limits import require
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.runs import RUNS
 
@@ -30,6 +31,8 @@ class Serve:
 
     models: Annotated[tuple[str, ...], Positional, arg(metavar="[MODEL...]", help_behavior_hint="")] = ()
     """Known names, directories, files, runs (run1, run1@2000). The first answers those who name none. None: 124M."""
+    adapter: Annotated[Path | None, arg(metavar="DIRECTORY")] = None
+    """An adapter of PEFT (LoRA) to add to the only model. Of several, name those with one MODEL+DIRECTORY."""
     serving: OmitArgPrefixes[UseAppendAction[ServingConfig]] = ServingConfig()
     api_key: UseAppendAction[tuple[str, ...]] = ()
     """Callers must send this key. Others can see it in the list of processes: better --api-key-file, or the environment
@@ -49,6 +52,7 @@ class Serve:
         from gpt2kit.serve import require_packages
 
         require_packages()
+        from gpt2kit.resolve import adapted
         from gpt2kit.serve.app import build_app
         from gpt2kit.serve.keys import read_keys
         from gpt2kit.serve.security import require_safe_address
@@ -56,10 +60,14 @@ class Serve:
 
         logging.basicConfig(format="gpt2: %(message)s", stream=sys.stderr, level=logging.WARNING)
         logging.getLogger("gpt2kit").setLevel(logging.INFO)
+        models = self.models or ("124M",)
+        if self.adapter:
+            require(len(models) == 1, f"--adapter is for one model, got {len(models)}; name each MODEL+DIRECTORY")
+            models = (adapted(models[0], self.adapter),)
         keys = read_keys(self.api_key, self.api_key_file, os.environ.get(KEY_VARIABLE))
         require_safe_address(self.serving, keys)
         app = build_app(
-            self.models or ("124M",),
+            models,
             self.serving,
             keys,
             memory_bytes=None if self.memory is None else size_in_bytes(self.memory),

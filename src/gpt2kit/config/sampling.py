@@ -18,7 +18,8 @@ class SamplingConfig:
     """How the next token is chosen."""
 
     chain: Chain = "standard"
-    """standard, or the rules of an old program; their top_p differs, and nshepperd's above 0 replaces top_k."""
+    """standard, or the rules of an old program; their top_p differs, and nshepperd's above 0 replaces top_k. A GPT2-ML
+    takes gpt2-ml for standard: padding is never chosen, and an end before min_new_tokens is written, not banned."""
     temperature: float = 1.0
     """0 picks the likeliest token; 1 samples as trained; lower is safer, higher is wilder."""
     top_k: int = 0

@@ -3,7 +3,8 @@
 config.json, what counts here: vocab_size, n_positions (older files: n_ctx), n_embd, n_layer, n_head, n_inner (null is
     4 * n_embd), activation_function, layer_norm_epsilon, tie_word_embeddings, scale_attn_weights,
     scale_attn_by_inverse_layer_idx. Missing ones take GPT-2's values.
-The names of tensors are those of PyTorch's modules (state_dict.py).
+The names of tensors are those of PyTorch's modules (state_dict.py). Runs of a GPT2-ML have this layout too, with its
+settings (gpt2_ml_config.py); no other program knows that.
 """
 
 from __future__ import annotations
@@ -20,20 +21,16 @@ from gpt2kit.checkpoint import TOKENIZER_FILES, Checkpoint, LazyTensor, check_te
 from gpt2kit.config.limits import require
 from gpt2kit.config.model import Activation, ModelConfig
 from gpt2kit.errors import ConfigError, FormatError
-from gpt2kit.formats import keras_names
+from gpt2kit.formats import gpt2_ml_config, keras_names
 from gpt2kit.formats.safetensors_file import is_safetensors, open_tensors, write_tensors
 from gpt2kit.formats.shapes import config_from_shapes
 from gpt2kit.formats.shards import open_shards, write_shards
 from gpt2kit.formats.state_dict import HEAD, canonical, settle_head, stored_tensors
 from gpt2kit.json_object import read_object, read_small
 from gpt2kit.progress import Report
-from gpt2kit.tokenizer.vocabulary import (
-    HUGGING_FACE_PAIR,
-    OPENAI_PAIR,
-    holds_vocabulary,
-    read_vocabulary,
-    vocabulary_files,
-)
+from gpt2kit.tokenizer.open import holds_tokenizer, open_tokenizer
+from gpt2kit.tokenizer.vocabulary import HUGGING_FACE_PAIR, OPENAI_PAIR, vocabulary_files
+from gpt2kit.tokenizer.wordpiece import holds_wordpiece
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 SHARD = re.compile(r".*-\d{5}-of-(?!00001)\d{5}\.\w+")
@@ -100,10 +97,10 @@ def write_surroundings(checkpoint: Checkpoint, path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     files = {name: text for name, text in checkpoint.tokenizer_files.items() if name not in OPENAI_PAIR}
     end_id = None
-    if holds_vocabulary(checkpoint.tokenizer_files):
+    if holds_tokenizer(checkpoint.tokenizer_files):
         try:
-            end_id = read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin).end_id
-            if not set(HUGGING_FACE_PAIR) <= set(files):
+            end_id = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin).end_id
+            if not (holds_wordpiece(files) or set(HUGGING_FACE_PAIR) <= set(files)):
                 contents = vocabulary_files(checkpoint.tokenizer_files, checkpoint.origin)
                 files |= dict(zip(HUGGING_FACE_PAIR, contents, strict=True))
         except FormatError as error:
@@ -117,6 +114,8 @@ def write_surroundings(checkpoint: Checkpoint, path: Path) -> None:
 
 def config_json(config: ModelConfig, end_id: int | None, dtype: str) -> dict[str, Any]:
     """What config.json says; both n_positions and n_ctx, since readers differ in which they want."""
+    if config.architecture == "gpt2-ml":
+        return gpt2_ml_config.config_json(config, end_id, dtype)
     activation = next(name for name, ours in ACTIVATIONS.items() if ours == config.activation)
     return {
         "architectures": ["GPT2LMHeadModel"],
@@ -149,6 +148,8 @@ def read_config(path: Path) -> ModelConfig:
         raise FormatError(
             path, None, "missing; it tells the shape of the model, copy it from where the weights came from"
         ) from None
+    if stored.get("model_type") == gpt2_ml_config.MODEL_TYPE:
+        return gpt2_ml_config.config_of(stored, path)
     if stored.get("model_type", "gpt2") != "gpt2":
         raise FormatError(path, None, f"describes a {stored['model_type']!r} model; expected 'gpt2'")
     if stored.get("quantization_config"):

@@ -76,18 +76,18 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
         ModelNotFound: there is no such step.
         FormatError, WeightMismatch: the files are damaged, or contradict each other.
     """
-    prefix = _bundle(path, step)
+    prefix = find_bundle(path, step)
     try:
         tensors = _gpt2_tensors(prefix)
     except FormatError as error:
-        numbers = map(_step, _bundles(prefix.parent).values())
-        others = sorted(number for number in numbers if number not in (None, _step(prefix)))
+        numbers = map(step_of, _bundles(prefix.parent).values())
+        others = sorted(number for number in numbers if number not in (None, step_of(prefix)))
         if not others:
             raise
         steps = f"there are other steps: {', '.join(map(str, others))} (ask for one: RUN@{others[-1]})"
         raise type(error)(error.path, error.offset, f"{error.problem}; {steps}") from None
     config, tokenizer_files = _surroundings(prefix, tensors, model_dir)
-    checkpoint = Checkpoint(config, tensors, tokenizer_files, str(path), _step(prefix))
+    checkpoint = Checkpoint(config, tensors, tokenizer_files, str(path), step_of(prefix))
     check_tensors(checkpoint)
     return checkpoint
 
@@ -137,18 +137,26 @@ def _openais_vocabulary(checkpoint: Checkpoint) -> tuple[bytes, ...]:
 # --- which bundle ---
 
 
-def _bundle(path: Path, step: int | None) -> Path:
+def find_bundle(path: Path, step: int | None) -> Path:
     """What the names of the wanted bundle's files begin with."""
     if path.is_dir() or _is_pointer(path):
         return _bundle_in(path if path.is_dir() else path.parent, step)
     part = PART.fullmatch(path.name)
     prefix = path.with_name(part[1]) if part else path
-    if step not in (None, _step(prefix)):
+    if step not in (None, step_of(prefix)):
         raise ModelNotFound(f"{path}: not of step {step}")
     if index_path(prefix).is_file():
         return prefix
     _refuse_version_1(prefix)
     raise FormatError(index_path(prefix), None, MISSING_INDEX)
+
+
+def bundles_at(path: Path) -> list[Path]:
+    """What the names of every bundle's files begin with, of those that `path` may mean."""
+    if path.is_dir() or _is_pointer(path):
+        return list(_bundles(path if path.is_dir() else path.parent).values())
+    part = PART.fullmatch(path.name)
+    return [path.with_name(part[1]) if part else path]
 
 
 def _bundle_in(directory: Path, step: int | None) -> Path:
@@ -159,7 +167,7 @@ def _bundle_in(directory: Path, step: int | None) -> Path:
             if file.name == name:
                 _refuse_version_1(file)
         raise FormatError(directory / f"{name:.80}.index", None, MISSING_INDEX)
-    steps = {prefix: number for prefix in bundles.values() if (number := _step(prefix)) is not None}
+    steps = {prefix: number for prefix in bundles.values() if (number := step_of(prefix)) is not None}
     wanted = list(bundles.values())
     if step is not None:
         wanted = [prefix for prefix in wanted if steps.get(prefix) == step]
@@ -217,7 +225,8 @@ def _is_pointer(path: Path) -> bool:
     return path.name == POINTER and _newest_name(path.parent) is not None
 
 
-def _step(prefix: Path) -> int | None:
+def step_of(prefix: Path) -> int | None:
+    """The number that the name of a bundle ends with."""
     match = STEP.fullmatch(prefix.name)
     return int(match[1]) if match else None
 
@@ -239,12 +248,9 @@ def _gpt2_tensors(prefix: Path) -> dict[str, LazyTensor]:
     """The model's tensors by canonical name, less what an optimizer and counters keep."""
     index, found = index_path(prefix), open_tensors(prefix)
     if any(name.endswith(TF2_OBJECT) for name in found):
-        raise FormatError(
-            index, None, "a TensorFlow 2 object checkpoint, not OpenAI's variables; load it into transformers' "
-            "TFGPT2LMHeadModel and save that with save_pretrained, its tf_model.h5 can be read",
-        )  # fmt: skip
+        raise FormatError(index, None, "a checkpoint of TensorFlow 2's objects, not OpenAI's variables")
     if any(name.startswith("newslm/") for name in found):
-        raise FormatError(index, None, "a GPT2-ML model (variables newslm/...), which cannot be read yet")
+        raise FormatError(index, None, "a GPT2-ML model (variables newslm/...), which is none of OpenAI's")
     tensors = {}
     for name, tensor in found.items():
         if VARIABLE.fullmatch(name):

@@ -19,8 +19,8 @@ class Message:
 
     def __init__(self, content: bytes) -> None:
         self.fields: dict[int, list[int | bytes]] = {}
-        for field, value in _fields(content):
-            self.fields.setdefault(field, []).append(value)
+        for field, value in fields_within(content, 0, len(content)):
+            self.fields.setdefault(field, []).append(content[value] if isinstance(value, slice) else value)
 
     def number(self, field: int) -> int:
         """The last number stored under `field`, unsigned; 0 if there is none."""
@@ -44,11 +44,12 @@ class Message:
         return parts
 
 
-def read_varint(content: bytes, at: int) -> tuple[int, int]:
-    """The varint at `at`, and where it ends. Raises ValueError."""
+def read_varint(content: bytes | memoryview, at: int, end: int | None = None) -> tuple[int, int]:
+    """The varint at `at`, and where it ends, `end` at most. Raises ValueError."""
+    end = len(content) if end is None else end
     number = 0
     for shift in range(0, 70, 7):
-        if at >= len(content):
+        if at >= end:
             raise ValueError("it ends inside a number")
         byte = content[at]
         at += 1
@@ -82,22 +83,23 @@ def bytes_field(field: int, content: bytes) -> bytes:
     return varint(field << 3 | LENGTH_DELIMITED) + varint(len(content)) + content
 
 
-def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
-    at = 0
-    while at < len(content):
-        key, at = read_varint(content, at)
+def fields_within(content: bytes | memoryview, begin: int, end: int) -> Iterator[tuple[int, int | slice]]:
+    """The fields of the message from `begin` to `end`: number, or where its bytes are. Raises ValueError on the way."""
+    at = begin
+    while at < end:
+        key, at = read_varint(content, at, end)
         field, kind = key >> 3, key & 7
         if kind == VARINT:
-            number, at = read_varint(content, at)
+            number, at = read_varint(content, at, end)
             yield field, number
             continue
         if kind == LENGTH_DELIMITED:
-            size, at = read_varint(content, at)
+            size, at = read_varint(content, at, end)
         elif kind in FIXED_BYTES:
             size = FIXED_BYTES[kind]
         else:
             raise ValueError(f"field {field} is of kind {kind}; known are 0, 1, 2 and 5")
-        if at + size > len(content):
-            raise ValueError(f"field {field} takes {size} bytes, but {len(content) - at} are left")
-        part, at = content[at : at + size], at + size
-        yield field, part if kind == LENGTH_DELIMITED else int.from_bytes(part, "little")
+        if at + size > end:
+            raise ValueError(f"field {field} takes {size} bytes, but {end - at} are left")
+        part, at = slice(at, at + size), at + size
+        yield field, part if kind == LENGTH_DELIMITED else int.from_bytes(content[part], "little")

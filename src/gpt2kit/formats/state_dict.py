@@ -61,7 +61,7 @@ def settle_head(
     head, embedding = tensors.get(HEAD), tensors.get("wte.weight")
     if head is None or not config.tied_head:
         return config, dict(tensors)
-    if embedding is not None and not _hold_the_same(head, embedding):
+    if embedding is not None and not hold_the_same(head, embedding):
         warnings.warn(
             f"{origin}: the head is said to be the token embedding, but {HEAD} holds other values, which count",
             stacklevel=2,
@@ -81,7 +81,8 @@ def _prefix(names: Iterable[str]) -> str:
     return prefixes[0] if len(prefixes) == 1 else "transformer."
 
 
-def _hold_the_same(a: LazyTensor, b: LazyTensor) -> bool:
+def hold_the_same(a: LazyTensor, b: LazyTensor) -> bool:
+    """Whether two tensors are of one type, and equal bit for bit."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     rows_a, rows_b = a.read(), b.read()

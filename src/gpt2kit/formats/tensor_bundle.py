@@ -22,7 +22,7 @@ from gpt2kit.atomic import replace_bytes, replacing
 from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, TruncatedFile
 from gpt2kit.formats.mapped import MAX_DIMS, MAX_ELEMENTS, mapped
-from gpt2kit.formats.protobuf import Message, bytes_field, fixed32_field, number_field
+from gpt2kit.formats.protobuf import Message, bytes_field, fixed32_field, number_field, read_varint
 from gpt2kit.formats.sorted_table import masked_crc32c, read_table, table_bytes
 from gpt2kit.progress import Progress, Report
 
@@ -46,6 +46,7 @@ STORED = {
     23: ("uint64", "<u8"),
 }
 STRING = 7
+MAX_STRING_BYTES = 4 * 2**20
 FORMAT_VERSION = 1  # kTensorBundleVersion
 SLICES = b"\0"  # how their keys begin
 
@@ -66,12 +67,16 @@ def open_tensors(prefix: Path) -> dict[str, LazyTensor]:
     What numpy cannot hold is listed with a dtype that is no numpy name ("string", "float32 in slices"), and refused
     with a FormatError when it is read.
     """
-    index = index_path(prefix)
-    pairs = read_table(index)
-    shards = _read_header(index, next(pairs, None))
-    entries = [_read_entry(prefix, shards, key, content) for key, content in pairs if not key.startswith(SLICES)]
-    _check_places(index, entries)
+    entries = _read_entries(prefix)
     return {entry.name: LazyTensor(entry.name, entry.dtype, entry.shape, entry.load) for entry in entries}
+
+
+def read_string(prefix: Path, name: str) -> bytes:
+    """The one string that the tensor `name` of the bundle holds, after its checksum was found right."""
+    entry = next((entry for entry in _read_entries(prefix) if entry.name == name), None)
+    if entry is None or entry.dtype != "string" or entry.shape:
+        raise FormatError(index_path(prefix), None, f"{name} is missing, or not one string")
+    return entry.string()
 
 
 def write_tensors(tensors: Mapping[str, LazyTensor], prefix: Path, report: Report) -> None:
@@ -118,10 +123,37 @@ class _Entry:
         values = stored.view(self.storage).reshape(self.shape)
         return values if values.flags.aligned else values.copy()
 
+    def string(self) -> bytes:
+        """The string. It lies as varint length | u32 checksum of the length | bytes; summed, the length is a u32."""
+        if self.size > MAX_STRING_BYTES:
+            raise FormatError(
+                self.path, self.offset, f"{self.name} takes {self.size:,} bytes; at most {MAX_STRING_BYTES:,}"
+            )
+        stored = self._mapped().tobytes()
+        try:
+            length, at = read_varint(stored, 0)
+        except ValueError as error:
+            raise FormatError(self.path, self.offset, f"{self.name}: {error}") from None
+        string = stored[at + 4 :]
+        if length != len(string) or masked_crc32c(length.to_bytes(4, "little") + stored[at:]) != self.crc:
+            raise FormatError(
+                self.path, self.offset, f"{self.name}: its length or its checksum is wrong; copy it again"
+            )
+        return string
+
     def _mapped(self) -> np.ndarray:
         if self.size == 0:
             return np.frombuffer(b"", np.uint8)
         return mapped(self.path, np.uint8, self.offset, (self.size,))
+
+
+def _read_entries(prefix: Path) -> list[_Entry]:
+    index = index_path(prefix)
+    pairs = read_table(index)
+    shards = _read_header(index, next(pairs, None))
+    entries = [_read_entry(prefix, shards, key, content) for key, content in pairs if not key.startswith(SLICES)]
+    _check_places(index, entries)
+    return entries
 
 
 def _read_header(index: Path, first: tuple[bytes, bytes] | None) -> int:

@@ -16,7 +16,7 @@ from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.formats.huggingface import CONFIG, checkpoint_of, write_surroundings
 from gpt2kit.formats.shards import open_shards, write_shards
 from gpt2kit.formats.state_dict import canonical, holds_weights, stored_tensors
-from gpt2kit.formats.torch_file import is_torch_file, named_tensors, read_object, write_tensors
+from gpt2kit.formats.torch_file import is_torch_file, named_tensors, read_object, write_object
 from gpt2kit.formats.torch_pickle import STORAGE_OF
 from gpt2kit.json_object import read_small
 from gpt2kit.progress import Report
@@ -51,7 +51,7 @@ def write(checkpoint: Checkpoint, path: Path, report: Report, *, shard_bytes: in
         if tensor.dtype not in STORAGE_OF:
             raise ConfigError(f"{name} is {tensor.dtype}, which a .bin file cannot hold; the format safetensors can")
     write_surroundings(checkpoint, path)
-    write_shards(_with_head(checkpoint), path / WEIGHTS, write_tensors, report, shard_bytes)
+    write_shards(_with_head(checkpoint), path / WEIGHTS, write_object, report, shard_bytes)
 
 
 def _with_head(checkpoint: Checkpoint) -> dict[str, LazyTensor]:
@@ -79,7 +79,7 @@ def _open_file(path: Path) -> dict[str, LazyTensor]:
     found = read_object(path)
     if isinstance(found, dict):
         if found.keys() >= NANOGPT:
-            raise FormatError(path, None, "a checkpoint of nanoGPT, which cannot be read yet")
+            raise FormatError(path, None, "a checkpoint of nanoGPT; rename it to ckpt.pt, or name the file itself")
         # Trainers save weights beside an optimizer and counters, each under its own name for them.
         nested = [inner for inner in found.values() if isinstance(inner, dict) and holds_weights(inner)]
         found = nested[0] if len(nested) == 1 and not holds_weights(found) else found

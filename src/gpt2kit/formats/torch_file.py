@@ -25,7 +25,7 @@ from gpt2kit.checkpoint import LazyTensor
 from gpt2kit.errors import FormatError, TruncatedFile
 from gpt2kit.formats.mapped import mapped
 from gpt2kit.formats.stored_zip import open_entries
-from gpt2kit.formats.torch_pickle import MAX_PICKLE_BYTES, Pickles, Storage, StoredTensor, encode_state_dict
+from gpt2kit.formats.torch_pickle import MAX_PICKLE_BYTES, Pickles, Storage, StoredTensor, encode_object
 from gpt2kit.progress import Progress, Report, silent
 
 ZIP, MAGIC, PROTOCOL = b"PK\3\4", 0x1950A86A20F9469CFC6C, 1001
@@ -169,18 +169,27 @@ def _read_stream(path: Path, file: BinaryIO, storages: _Storages) -> object:
     return found
 
 
-def write_tensors(tensors: Mapping[str, LazyTensor], path: Path, report: Report = silent) -> None:
-    """Write the zip in place of `path`, one tensor in memory at a time; tensors of the same `load` share a storage."""
+def write_object(value: Mapping[str, object], path: Path, report: Report = silent) -> None:
+    """Write the zip in place of `path`: dicts, texts, numbers, and tensors, of which one is in memory at a time.
+
+    Tensors of the same `load` share a storage.
+    """
     storages: dict[Callable[[], np.ndarray], tuple[Storage, LazyTensor]] = {}
-    views: dict[str, StoredTensor] = {}
-    for name, tensor in tensors.items():
-        new = Storage(str(len(storages)), tensor.dtype, math.prod(tensor.shape))
-        storage, _ = storages.setdefault(tensor.load, (new, tensor))
-        strides = tuple(math.prod(tensor.shape[axis + 1 :]) for axis in range(len(tensor.shape)))
-        views[name] = StoredTensor(storage, 0, tensor.shape, strides)
+
+    def stored(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {name: stored(inner) for name, inner in value.items()}
+        if not isinstance(value, LazyTensor):
+            return value
+        new = Storage(str(len(storages)), value.dtype, math.prod(value.shape))
+        storage, _ = storages.setdefault(value.load, (new, value))
+        strides = tuple(math.prod(value.shape[axis + 1 :]) for axis in range(len(value.shape)))
+        return StoredTensor(storage, 0, value.shape, strides)
+
+    pickle = encode_object(stored(value))
     total, done = sum(tensor.size_bytes for _, tensor in storages.values()), 0
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, content in (("data.pkl", encode_state_dict(views)), ("byteorder", b"little"), ("version", b"3\n")):
+        for name, content in (("data.pkl", pickle), ("byteorder", b"little"), ("version", b"3\n")):
             _write_entry(archive, file, f"{path.stem}/{name}", memoryview(content))
         for storage, tensor in storages.values():
             _write_entry(archive, file, f"{path.stem}/data/{storage.key}", tensor.read_bytes())

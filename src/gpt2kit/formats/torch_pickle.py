@@ -307,10 +307,22 @@ def _kind(found: object) -> str:
 # --- writing ---
 
 
-def encode_state_dict(tensors: Mapping[str, StoredTensor]) -> bytes:
-    """The pickle, protocol 2, of a dict from names to tensors; every torch reads it, with weights_only too."""
-    pairs = (_encode(name) + _encode_tensor(tensor) for name, tensor in tensors.items())
-    return b"\x80\x02}(" + b"".join(pairs) + b"u."
+def encode_object(value: object) -> bytes:
+    """The pickle, protocol 2, of dicts, texts, numbers and tensors; every torch reads it, with weights_only too."""
+    return b"\x80\x02" + _encode_any(value) + b"."
+
+
+def _encode_any(value: object) -> bytes:
+    if isinstance(value, Mapping):
+        return b"}(" + b"".join(_encode_any(part) for pair in value.items() for part in pair) + b"u"
+    if isinstance(value, StoredTensor):
+        return _encode_tensor(value)
+    if isinstance(value, bool):
+        return b"\x88" if value else b"\x89"
+    if isinstance(value, float):
+        return struct.pack(">cd", b"G", value)
+    assert isinstance(value, str | int), f"{type(value).__name__} is not written"
+    return _encode(value)
 
 
 def _encode_tensor(tensor: StoredTensor) -> bytes:

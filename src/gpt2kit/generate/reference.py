@@ -61,10 +61,19 @@ class ReferenceEngine:
 
     def _hidden(self, ids: Sequence[int]) -> np.ndarray:
         x_TD = self._weights["wte.weight"][list(ids)] + self._weights["wpe.weight"][: len(ids)]
+        if self.config.architecture == "gpt2-ml":
+            return self._hidden_of_gpt2_ml(self._norm(x_TD, "ln_e"))
         for layer in range(self.config.layers):
             x_TD = x_TD + self._attention(self._norm(x_TD, f"h.{layer}.ln_1"), layer)
             x_TD = x_TD + self._mlp(self._norm(x_TD, f"h.{layer}.ln_2"), layer)
         return self._norm(x_TD, "ln_f")
+
+    def _hidden_of_gpt2_ml(self, x_TD: np.ndarray) -> np.ndarray:
+        """Nothing is normalised before attention, and every layer's end is. Source: model/gpt2_ml.py."""
+        for layer in range(self.config.layers):
+            x_TD = x_TD + self._attention(x_TD, layer)
+            x_TD = self._norm(x_TD + self._mlp(self._norm(x_TD, f"h.{layer}.ln_1"), layer), f"h.{layer}.ln_2")
+        return x_TD
 
     def _attention(self, x_TD: np.ndarray, layer: int) -> np.ndarray:
         length, width = x_TD.shape

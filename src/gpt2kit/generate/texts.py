@@ -99,7 +99,7 @@ class Requests:
                 f"{checkpoint.config.vocab_size}; they belong to different models"
             )
         # Padded vocabularies have ids without text.
-        self._unspeakable = frozenset(id for id in range(self._config.vocab_size) if not _has_text(tokenizer, id))
+        self._unspeakable = frozenset(range(self._config.vocab_size)).difference(tokenizer.ids)
 
     def task(
         self,
@@ -112,6 +112,8 @@ class Requests:
         keep_stop: bool = False,
     ) -> Task:
         """What is asked of all texts of one call, as this model can do it. Raises RequestError for wrong ids."""
+        if self._config.architecture == "gpt2-ml" and sampling.chain == "standard":
+            sampling = replace(sampling, chain="gpt2-ml")
         check_settings(sampling, stop, self._config)
         if nameless := self._unspeakable.intersection(sampling.forced_ids):
             raise RequestError(f"token id {min(nameless)} has no text, so no text can begin with it (forced_ids)")
@@ -132,7 +134,7 @@ class Requests:
         return TokenTexts(self._tokenizer)
 
     def _bans(self, sampling: SamplingConfig) -> Bans | None:
-        always = np.unique(np.array([*sampling.banned_ids, *self._unspeakable], np.int64))
+        always = np.array(sorted({*sampling.banned_ids, *self._unspeakable}), np.int64)
         if sampling.banned_words:
             words = BannedWords(self._token_texts, sampling.banned_words)
             return lambda ids: np.concatenate([always, words(ids)])
@@ -199,14 +201,6 @@ class Texts:
 def given_up() -> Gpt2kitError:
     """Why a text ends that had no fault itself."""
     return Gpt2kitError("this text was given up, for thinking failed while it was being written")
-
-
-def _has_text(tokenizer: Tokenizer, token_id: int) -> bool:
-    try:
-        tokenizer.bytes_of(token_id)
-    except RequestError:
-        return False
-    return True
 
 
 class _Growing:

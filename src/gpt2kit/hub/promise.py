@@ -6,9 +6,10 @@ import base64
 import binascii
 import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gpt2kit.hub.web import Answer
+if TYPE_CHECKING:
+    from gpt2kit.hub.web import Answer
 
 SHA256, GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 

@@ -13,7 +13,9 @@ from gpt2kit.checkpoint import CHUNK, Checkpoint, LazyTensor
 from gpt2kit.errors import FormatError
 from gpt2kit.progress import Progress, Report, silent
 from gpt2kit.resolve import open_checkpoint
-from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
+from gpt2kit.tokenizer.open import holds_tokenizer
+from gpt2kit.tokenizer.vocabulary import read_vocabulary
+from gpt2kit.tokenizer.wordpiece import holds_wordpiece, read_wordpiece
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,13 @@ def _largest_difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _vocabulary_difference(a: Checkpoint, b: Checkpoint) -> str | None:
-    holders = [checkpoint for checkpoint in (a, b) if holds_vocabulary(checkpoint.tokenizer_files)]
+    holders = [checkpoint for checkpoint in (a, b) if holds_tokenizer(checkpoint.tokenizer_files)]
     if len(holders) < 2:
         return f"only in {holders[0].origin}" if holders else None
+    if all(holds_wordpiece(holder.tokenizer_files) for holder in holders):
+        one, other = (read_wordpiece(holder.tokenizer_files, holder.origin) for holder in holders)
+        same = one.sha256 == other.sha256
+        return None if same else f"two of WordPiece, {one.vocab_size:,} and {other.vocab_size:,} tokens"
     try:
         ours, theirs = (read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin) for checkpoint in holders)
     except FormatError:  # of another kind than GPT-2's: the files can be compared, at least

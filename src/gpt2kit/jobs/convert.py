@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from gpt2kit.resolve import open_checkpoint
 from gpt2kit.runs import RUNS, is_run
 from gpt2kit.tokenizer.open import open_tokenizer
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary
+
+StoredType = FloatType | Literal["q8_0", "q4_0"]
 
 MODEL = "model"
 TAKEN = "holds something already; name a new directory, or empty it first"
@@ -54,27 +57,29 @@ def convert(
     destination: str | Path,
     *,
     to: str = "safetensors",
-    dtype: FloatType | None = None,
+    dtype: StoredType | None = None,
     shard_bytes: int | None = None,
     step: int | None = None,
     models: Path = MODELS,
     runs: Path = RUNS,
     report: Report = silent,
 ) -> Conversion:
-    """Write `source` to the new directory `destination`, which appears when all is written and checked.
+    """Write `source` to the new directory or file `destination`, which appears when all is written and checked.
 
     Args:
         source: what `open_checkpoint` takes: a path, a run, a known name; or a checkpoint that is open already.
-        destination: a directory that does not exist, or is empty; not inside of `source`.
-        to: the name of a format that can be written: "safetensors", "bin", "openai" or "h5".
-        dtype: how to store the weights; None keeps what they are, or what the format can hold.
+        destination: a directory that does not exist, or is empty; not inside of `source`; for a gguf also a new file.
+        to: the name of a format that can be written: "safetensors", "bin", "openai", "h5", "gguf", "nanogpt" or "onnx".
+        dtype: how to store the weights; None keeps what they are, or what the format can hold. "q8_0" and "q4_0" are
+            llama.cpp's, of the format gguf.
         shard_bytes: the most that one file of weights may hold; None writes one file.
         step: which step of a run that holds several.
         models, runs: where known names and runs are.
         report: told how far it is, in bytes.
 
     Raises:
-        ConfigError: `destination` holds something, or the format cannot hold this model or `dtype`.
+        ConfigError: `destination` holds something, or the format cannot hold this model (no format a GPT2-ML) or
+            `dtype`.
         DiskFull: there is no room; nothing is left behind.
         ModelNotFound, FormatError, WeightMismatch: `source` cannot be read.
         RunLocked: another process is writing `destination`.
@@ -85,35 +90,53 @@ def convert(
     require(shard_bytes is None or format.shards, f"{to} is not written in shards; leave their size out")
     if not isinstance(source, Checkpoint):
         source = open_checkpoint(source, step=step, models=models, runs=runs)
+    _require_gpt2(source, to)
     wanted = _as_stored(source, format, dtype)
     _require_place(destination, source)
     _require_room(wanted, destination)
     with working_beside(destination) as place:
         _require_place(destination, source)  # another process may have finished a moment ago
-        written = place / MODEL
-        shutil.rmtree(written, ignore_errors=True)  # what a killed conversion left
+        written = place / f"{MODEL}{format.suffix or ''}" if destination.suffix == format.suffix else place / MODEL
+        _remove(written)  # what a killed conversion left
         try:
-            format.write(wanted, written, report, **({"shard_bytes": shard_bytes} if format.shards else {}))
-            difference, equal_argmax = _compared(source, wanted, format.read(written), report)
+            format.module.write(wanted, written, report, **({"shard_bytes": shard_bytes} if format.shards else {}))
+            difference, equal_argmax = _compared(source, wanted, format.module.read(written), report)
             _put(written, destination)
         finally:
-            shutil.rmtree(written, ignore_errors=True)
-    return Conversion(format.read(destination), format.name, difference, equal_argmax)
+            _remove(written)
+    return Conversion(format.module.read(destination), format.name, difference, equal_argmax)
 
 
-def _as_stored(source: Checkpoint, format: Format, dtype: FloatType | None) -> Checkpoint:
+def _require_gpt2(source: Checkpoint, to: str) -> None:
+    require(
+        source.config.architecture == "gpt2",
+        f"{source.origin}: a GPT2-ML cannot be kept as {to}, nor in any format of GPT-2: it normalises the embeddings "
+        "and behind each layer, GPT-2 before; the same weights would make another model. All commands take it as it is",
+    )
+
+
+def _remove(written: Path) -> None:
+    if written.is_file():
+        written.unlink()
+    shutil.rmtree(written, ignore_errors=True)
+
+
+def _as_stored(source: Checkpoint, format: Format, dtype: StoredType | None) -> Checkpoint:
     """The checkpoint with its weights as they will be stored: as `dtype`, else as they are, else as float32."""
     if dtype is not None and dtype not in format.dtypes:
         raise ConfigError(f"{format.name} cannot hold {dtype}; it holds {' or '.join(format.dtypes)}")
+    if format.own_dtypes:
+        return format.module.stored(source, dtype)
+    kept = next((float_type for float_type in get_args(FloatType) if float_type == dtype), None)
     fitted: dict[str, LazyTensor] = {
-        name: tensor.stored_as(dtype or "float32") if dtype or tensor.dtype not in format.dtypes else tensor
+        name: tensor.stored_as(kept or "float32") if kept or tensor.dtype not in format.dtypes else tensor
         for name, tensor in source.tensors.items()
     }
     return replace(source, tensors=fitted)
 
 
 def _require_place(destination: Path, source: Checkpoint) -> None:
-    origin = Path(source.origin)
+    origin = Path(source.base_origin)
     if is_taken(destination):
         raise ConfigError(f"{destination}: {TAKEN}")
     if Path.cwd().is_relative_to(destination):
@@ -146,7 +169,7 @@ def _compared(
         lost = [*against_wanted.settings, *(["the vocabulary"] if lost_words else [])]
         what = ", ".join(lost) or "values (is the disk faulty?)"
         raise FormatError(source.origin, None, f"does not read back as it was written: {what}; nothing was kept")
-    converted = any(tensor.dtype != found.tensors[name].dtype for name, tensor in source.tensors.items())
+    converted = any(tensor is not wanted.tensors[name] for name, tensor in source.tensors.items())
     difference = compare(source, found, report, "compare with the source") if converted else against_wanted
     return difference, _share_of_equal_argmax(source, found) if difference.largest else None
 

@@ -19,6 +19,7 @@ EXTRAS = {  # package: (extra, what it is for)
     "matplotlib": ("train", "the picture of a run's loss"),
     "tokenizers": ("tokenizers", "learning a vocabulary"),
     "h5py": ("h5", "tf_model.h5"),
+    "onnx": ("onnx", "writing ONNX models"),
     "pyarrow": ("data", "Parquet"),
     "zstandard": ("data", ".zst"),
     "fastapi": ("serve", "gpt2 serve"),

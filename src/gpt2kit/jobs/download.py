@@ -16,7 +16,7 @@ from gpt2kit.hub.model_folder import ModelFolder, reserved
 from gpt2kit.hub.order import Order, Source, place_order
 from gpt2kit.hub.web import Web
 from gpt2kit.progress import Progress, Report, silent
-from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
+from gpt2kit.tokenizer.open import holds_tokenizer, open_tokenizer
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def carry_out(order: Order, report: Report = silent) -> Downloaded:
 
 def _check_vocabulary(checkpoint: Checkpoint) -> None:
     try:
-        read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin)
+        open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
     except FormatError as error:  # perhaps of another kind than GPT-2's: the weights are good all the same
         warnings.warn(f"the vocabulary cannot be used: {error}", stacklevel=2)
 
@@ -84,8 +84,8 @@ def _check_vocabulary(checkpoint: Checkpoint) -> None:
 def _check(order: Order, report: Report) -> None:
     """Open what came as a model; where its files hold checksums, hold every tensor against its own."""
     try:
-        checkpoint = detect(order.folder).read(order.folder)
-        if holds_vocabulary(checkpoint.tokenizer_files):
+        checkpoint = detect(order.folder).module.read(order.folder)
+        if holds_tokenizer(checkpoint.tokenizer_files):
             _check_vocabulary(checkpoint)
         tensors = checkpoint.tensors.values() if order.source == "openai" else ()
         total, done = sum(tensor.size_bytes for tensor in tensors), 0

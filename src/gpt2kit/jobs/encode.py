@@ -12,9 +12,8 @@ from gpt2kit.data.npz import encode_to_npz
 from gpt2kit.formats.huggingface import read_tokenizer_files
 from gpt2kit.progress import Report, silent
 from gpt2kit.resolve import open_checkpoint
-from gpt2kit.tokenizer.open import open_tokenizer
+from gpt2kit.tokenizer.open import holds_tokenizer, open_tokenizer
 from gpt2kit.tokenizer.protocol import Tokenizer
-from gpt2kit.tokenizer.vocabulary import holds_vocabulary
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def encode(
 def open_vocabulary(model: str | Path) -> Tokenizer:
     """The tokenizer of a model, or of a directory that holds only a vocabulary."""
     place = Path(model)
-    if place.is_dir() and holds_vocabulary(files := read_tokenizer_files(place)):
+    if place.is_dir() and holds_tokenizer(files := read_tokenizer_files(place)):
         return open_tokenizer(files, str(place))
     checkpoint = open_checkpoint(model)
     return open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)

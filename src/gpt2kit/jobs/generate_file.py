@@ -19,6 +19,7 @@ from gpt2kit.config.limits import require
 from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.data.documents import decode_text
 from gpt2kit.errors import DataError, RequestError
+from gpt2kit.formats.peft_adapter import sha256_of
 from gpt2kit.generate.generator import Generator, Prompt
 from gpt2kit.generate.texts import Completion, seeded
 from gpt2kit.jobs.generate import require_batch_size
@@ -166,8 +167,10 @@ def _settings(
 
 
 def _model_sha256(checkpoint: Checkpoint) -> str:
-    """Of the configuration, norms and biases: training changes them, and unlike the matrices they are read at once."""
+    """Of the configuration, norms, biases and adapters: training changes them, and they are read at once."""
     digest = hashlib.sha256(repr(checkpoint.config).encode())
+    for adapter in checkpoint.adapters:
+        digest.update(sha256_of(Path(adapter)).encode())
     for _, tensor in sorted(checkpoint.tensors.items()):
         if len(tensor.shape) == 1:
             digest.update(tensor.read().tobytes())

@@ -27,7 +27,7 @@ def tensor_figures(checkpoint: Checkpoint, report: Report = silent) -> list[Tens
     """Read every tensor once and measure it."""
     figures = []
     for done, (name, tensor) in enumerate(checkpoint.tensors.items(), 1):
-        figures.append(TensorFigures(name, tensor.dtype, tensor.shape, *_figures(tensor)))
+        figures.append(TensorFigures(name, tensor.storage, tensor.shape, *_figures(tensor)))
         report(Progress("inspect", done, len(checkpoint.tensors), "tensor"))
     return figures
 

@@ -9,9 +9,9 @@ from typing import Unpack
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.engine import EngineConfig, EngineOptions
 from gpt2kit.generate.generator import Generator
+from gpt2kit.generate.packed import packed_tokenizer
 from gpt2kit.generate.select import open_engine
 from gpt2kit.resolve import open_checkpoint
-from gpt2kit.tokenizer.open import open_tokenizer
 
 
 def load(model: str | Path | Checkpoint = "124M", *, slots: int = 4, **engine: Unpack[EngineOptions]) -> Generator:
@@ -22,16 +22,15 @@ def load(model: str | Path | Checkpoint = "124M", *, slots: int = 4, **engine: U
             that is open already.
         slots: how many sequences are thought about at once; more are done in turn. From 8 on, the torch engine on a CPU
             arranges its weights for batches, which costs speed with two or three.
-        engine: engine ("auto", "native", "torch", "reference"), device, precision and threads, as `EngineConfig` has
-            them.
+        engine: engine ("auto", "native", "torch", "reference"), device, precision, kv_cache and threads, as
+            `EngineConfig` has them.
 
     Raises:
         ModelNotFound: nothing answers to `model`.
         FormatError, WeightMismatch: what answers is damaged or incomplete.
     """
     checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model)
-    tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
-    return Generator(checkpoint, tokenizer, open_engine(checkpoint, EngineConfig(**engine), slots))
+    return Generator(checkpoint, packed_tokenizer(checkpoint), open_engine(checkpoint, EngineConfig(**engine), slots))
 
 
 def available_gpus() -> list[str]:
@@ -45,7 +44,7 @@ def available_gpus() -> list[str]:
 
 
 def use_threads(count: int) -> None:
-    """Let torch compute on so many threads, in this process, from now on. Without torch there is only one."""
+    """Let torch compute on so many threads, in this process, from now on."""
     if find_spec("torch"):
         import torch
 

@@ -17,6 +17,7 @@ from gpt2kit.formats.huggingface import read_tokenizer_files
 from gpt2kit.formats.registry import recognise
 from gpt2kit.runs import RUNS, STATE, Run
 from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
+from gpt2kit.tokenizer.wordpiece import holds_wordpiece, read_wordpiece
 from gpt2kit.train.curve import EMPTY, Curve, draw_curves, read_curve
 
 P = ParamSpec("P")
@@ -175,9 +176,12 @@ def _differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, 
     return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
 
 
-def _vocabulary(run: Run) -> Mapping[str, int] | None:
-    files = read_tokenizer_files(run.directory)
-    return read_vocabulary(files, str(run.directory)).ids if holds_vocabulary(files) else None
+def _vocabulary(run: Run) -> Mapping[str, int] | str | None:
+    """What is equal for runs of equal tokens."""
+    files, origin = read_tokenizer_files(run.directory), str(run.directory)
+    if holds_wordpiece(files):
+        return read_wordpiece(files, origin).sha256
+    return read_vocabulary(files, origin).ids if holds_vocabulary(files) else None
 
 
 def _gaps(curve: Curve) -> list[str]:

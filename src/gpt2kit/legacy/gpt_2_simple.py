@@ -28,9 +28,10 @@ DELIMITER = "=" * 20 + "\n"
 
 def start_tf_sess(threads: int = -1, server: object = None) -> Session:
     """A session, which a model can be loaded into. `threads` above 0 are so many for the work on a CPU."""
-    if threads > 0:
-        use_threads(threads)
-    return Session()
+    if threads <= 0:
+        return Session()
+    use_threads(threads)
+    return Session(threads)
 
 
 def reset_session(sess: object, threads: int = -1, server: object = None) -> Session:

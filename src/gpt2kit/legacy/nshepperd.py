@@ -23,7 +23,7 @@ from gpt2kit.legacy.openai import place_of
 from gpt2kit.progress import Progress, Report
 from gpt2kit.resolve import known_directory, open_checkpoint
 from gpt2kit.runs import Run
-from gpt2kit.tokenizer.vocabulary import holds_vocabulary
+from gpt2kit.tokenizer.open import holds_tokenizer
 
 LARGE = "345M"  # the one name at which train.py saved memory unasked
 
@@ -125,7 +125,7 @@ def _vocabulary(name: str) -> str | Path:
         return place_of(name)
     sizes = (known_directory(size.name) for size in KNOWN_MODELS if size.files)
     for place in sizes:
-        if place and holds_vocabulary(huggingface.read_tokenizer_files(place)):
+        if place and holds_tokenizer(huggingface.read_tokenizer_files(place)):
             print(f"{MODELS / name} is not there; all sizes have one vocabulary, taken from {place}", file=sys.stderr)
             return place
     return place_of(name)

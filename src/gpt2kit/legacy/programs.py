@@ -34,6 +34,7 @@ PROGRAMS = {
     ),
     "encode.py": Program("nshepperd", "encode", "encode texts into an .npz (nshepperd)"),
     "train.py": Program("nshepperd", "train", "fine-tune a model (nshepperd)"),
+    "demo.py": Program("gpt2_ml", "demo", "continue what is typed, in Chinese (GPT2-ML)"),
     "gpt_2_simple": Program("gpt_2_simple_command", "main", "fine-tune a model, or write with it (Max Woolf)"),
     "pytorch_pretrained_bert": Program(
         "pytorch_pretrained_bert", "main", "its convert_gpt2_checkpoint, TensorFlow to PyTorch (Hugging Face)"

@@ -32,6 +32,10 @@ _HELD: WeakKeyDictionary[object, _Held] = WeakKeyDictionary()
 class Session:
     """What `start_tf_sess` returns. As there, it can be used in a `with`; `graph` and `as_default` change nothing."""
 
+    def __init__(self, threads: int | None = None) -> None:
+        """`threads` compute on a CPU; None takes as many as the processor has cores."""
+        self.threads = threads
+
     @property
     def graph(self) -> Session:
         """Scripts enter `sess.graph.as_default()` before they write from another thread."""
@@ -69,7 +73,7 @@ def load_into(sess: object, checkpoint: Checkpoint, slots: int = 1) -> Generator
     forget(sess)
     held = _held(sess)
     held.checkpoint = checkpoint
-    held.model = load(checkpoint, slots=slots)
+    held.model = load(checkpoint, slots=slots, threads=sess.threads if isinstance(sess, Session) else None)
     return held.model
 
 

@@ -106,6 +106,9 @@ class GPT2(nn.Module):
     numbers are torch's global ones, which the trainer seeds.
     """
 
+    block: type[Block] = Block
+    """What a layer is made of."""
+
     def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
@@ -114,8 +117,8 @@ class GPT2(nn.Module):
         self.wte = nn.Embedding(config.vocab_size, config.width)
         self.wpe = nn.Embedding(config.window, config.width)
         self.drop = nn.Dropout(dropout)
-        self.h = nn.ModuleList(Block(config, layer, dropout) for layer in range(config.layers))
-        self.ln_f = nn.LayerNorm(config.width, eps=config.norm_epsilon)
+        self.h = nn.ModuleList(self.block(config, layer, dropout) for layer in range(config.layers))
+        self.ln_f: nn.Module = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.lm_head = None if config.tied_head else nn.Linear(config.width, config.vocab_size, bias=False)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
@@ -125,13 +128,17 @@ class GPT2(nn.Module):
     def hidden(self, ids_BT: Tensor, cache: CacheView | None = None) -> Tensor:
         """The last hidden state (B, T, D), normalised; with `cache`, of the new positions in its rows (B is 1)."""
         positions_T = torch.arange(ids_BT.size(1), device=ids_BT.device) if cache is None else cache.positions_N
-        x_BTD = self.drop(self.wte(ids_BT) + self.wpe(positions_T))
+        x_BTD = self.embedded(ids_BT, positions_T)
         for layer, block in enumerate(self.h):
             if self.recompute and torch.is_grad_enabled():
                 x_BTD = checkpoint(block, x_BTD, use_reentrant=False)
             else:
                 x_BTD = block(x_BTD, None if cache is None else cache.layer(layer))
         return cast(Tensor, self.ln_f(x_BTD))
+
+    def embedded(self, ids_BT: Tensor, positions_T: Tensor) -> Tensor:
+        """What the first layer gets."""
+        return cast(Tensor, self.drop(self.wte(ids_BT) + self.wpe(positions_T)))
 
     def head(self, x_BTD: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., D)."""

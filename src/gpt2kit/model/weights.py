@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from gpt2kit.checkpoint import LazyTensor, tensor_shapes
 from gpt2kit.config.model import ModelConfig
 from gpt2kit.model.gpt2 import GPT2
+from gpt2kit.model.gpt2_ml import GPT2ML
 
 # OpenAI stored these as Conv1D. Square c_proj would load either way round, and be wrong one way.
 TURNED = re.compile(r"h\.\d+\.(attn|mlp)\.\w+\.weight")
@@ -22,7 +23,7 @@ TURNED = re.compile(r"h\.\d+\.(attn|mlp)\.\w+\.weight")
 def to_network(config: ModelConfig, tensors: Mapping[str, LazyTensor], dropout: float = 0.0) -> GPT2:
     """A network in float32 with these canonical tensors, on the CPU. It owns its memory."""
     with torch.device("meta"), _WithoutValues():
-        network = GPT2(config, dropout)
+        network = GPT2ML(config, dropout) if config.architecture == "gpt2-ml" else GPT2(config, dropout)
     network.load_state_dict({name: _owned(tensors[name]) for name in tensor_shapes(config)}, assign=True)
     return network.requires_grad_(True)
 

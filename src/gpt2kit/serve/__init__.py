@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt2kit.checkpoint import Checkpoint
-from gpt2kit.config.engine import DeviceName, EngineConfig, EngineName, Precision
+from gpt2kit.config.engine import CachePrecision, DeviceName, EngineConfig, EngineName, Precision
 from gpt2kit.config.serving import ServingConfig
 from gpt2kit.errors import MissingExtra
 from gpt2kit.generate.engine import Engine
@@ -26,6 +26,7 @@ def create_app(
     engine: EngineName | Callable[[Checkpoint, int], Engine] = "auto",
     device: DeviceName = "auto",
     precision: Precision = "auto",
+    kv_cache: CachePrecision = "fp32",
     threads: int | None = None,
     runs: Path = RUNS,
 ) -> FastAPI:
@@ -38,8 +39,8 @@ def create_app(
         config: limits and the like; its host and port play no part here.
         keys: callers must have one of these; without any, everybody may ask.
         memory_bytes: what the weights of all models in memory may take together; None: most of what is free now.
-        engine, device, precision, threads: as for `load`; or an engine of your own, as a function of a checkpoint and a
-            number of slots.
+        engine, device, precision, kv_cache, threads: as for `load`; or an engine of your own, as a function of a
+            checkpoint and a number of slots.
         runs: where the runs lie that the page /runs shows.
 
     The first model is loaded when the application starts or, mounted, at the first request; until it is there, requests
@@ -55,7 +56,7 @@ def create_app(
 
     if isinstance(engine, str):
         chosen: EngineConfig | Callable[[Checkpoint, int], Engine] = EngineConfig(
-            engine=engine, device=device, precision=precision, threads=threads
+            engine=engine, device=device, precision=precision, kv_cache=kv_cache, threads=threads
         )
     else:
         chosen = engine

@@ -226,7 +226,7 @@ class Detokenized(Answer):
 class TokenizerInfo(Answer):
     """What the tokenizer is."""
 
-    tokenizer_class: Literal["GPT2Tokenizer"]
+    tokenizer_class: Literal["GPT2Tokenizer", "BertTokenizer"]
     vocab_size: int
     model_max_length: int
     bos_token: str

@@ -14,7 +14,7 @@ from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.engine import EngineConfig
 from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.generate.engine import Engine
-from gpt2kit.generate.select import open_engine
+from gpt2kit.generate.select import open_engine, weight_bytes
 from gpt2kit.generate.texts import Requests
 from gpt2kit.resolve import open_checkpoint
 from gpt2kit.serve.errors import HttpError
@@ -45,9 +45,10 @@ class Model:
         """Tokens it sees at once."""
         return self.checkpoint.config.window
 
-    @property
-    def size_bytes(self) -> int:
-        """What its weights take in memory: 4 bytes each."""
+    def size_bytes(self, engine: EngineConfig | OpenEngine) -> int:
+        """What its weights take in memory; 4 bytes each where that is not known."""
+        if isinstance(engine, EngineConfig):
+            return weight_bytes(self.checkpoint, engine)
         return 4 * self.checkpoint.parameter_count()
 
     @property
@@ -120,12 +121,18 @@ class Models:
 def _open(ref: str | Path | Checkpoint) -> Model:
     checkpoint = ref if isinstance(ref, Checkpoint) else open_checkpoint(ref)
     tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
-    name = Path(checkpoint.origin).name if isinstance(ref, Checkpoint) else _name(ref)
+    name = _name(ref, checkpoint)
     requests, opened = Requests(checkpoint, tokenizer), int(time.time())
     return Model(name, checkpoint, tokenizer, requests, opened, None if isinstance(ref, Checkpoint) else ref)
 
 
-def _name(ref: str | Path) -> str:
-    """What callers call it: the name it was asked for by, of a path the last part."""
-    name = Path(ref).resolve().name if isinstance(ref, Path) or Path(ref).exists() else ref
+def _name(ref: str | Path | Checkpoint, checkpoint: Checkpoint) -> str:
+    """What callers call it: the name it was asked for by, of a path the last part; so for each adapter too."""
+    if checkpoint.adapters and not isinstance(ref, Checkpoint):
+        ref = str(ref).removesuffix(checkpoint.origin.removeprefix(checkpoint.base_origin))
+    if isinstance(ref, Checkpoint):
+        name = Path(checkpoint.base_origin).name
+    else:
+        name = Path(ref).resolve().name if isinstance(ref, Path) or Path(ref).exists() else ref
+    name = "+".join([name, *(Path(adapter).resolve().name for adapter in checkpoint.adapters)])
     return name.encode("utf-8", "replace").decode()  # file names need not be text, JSON is

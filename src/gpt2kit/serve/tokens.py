@@ -13,6 +13,7 @@ from gpt2kit.serve.models import Model
 from gpt2kit.serve.ordering import require_known_ids
 from gpt2kit.serve.schema import DetokenizeRequest, TokenizeRequest
 from gpt2kit.tokenizer.vocabulary import END
+from gpt2kit.tokenizer.wordpiece import SEPARATOR, UNKNOWN, WordPiece
 
 router = APIRouter()
 
@@ -53,13 +54,15 @@ def _detokenized(asked: DetokenizeRequest, model: Model) -> Detokenized:
 async def tokenizer_info(request: Request, model: str | None = None) -> TokenizerInfo:
     """vLLM's route, as far as GPT-2 has something to tell."""
     found: Model = request.app.state.models.find(model)
+    is_wordpiece = isinstance(found.tokenizer, WordPiece)
+    end = SEPARATOR if is_wordpiece else END
     return TokenizerInfo(
-        tokenizer_class="GPT2Tokenizer",
+        tokenizer_class="BertTokenizer" if is_wordpiece else "GPT2Tokenizer",
         vocab_size=found.tokenizer.vocab_size,
         model_max_length=found.window,
-        bos_token=END,
-        eos_token=END,
-        unk_token=END,
+        bos_token=end,
+        eos_token=end,
+        unk_token=UNKNOWN if is_wordpiece else END,
         eos_token_id=found.tokenizer.end_id,
         chat_template=None,
     )

@@ -43,11 +43,12 @@ class Worker:
         engine: EngineConfig | OpenEngine,
     ) -> None:
         """`memory_bytes` is what the weights of all models in memory may take together. Raises ConfigError."""
-        for model in models:
-            if model.size_bytes > memory_bytes:
+        self._sizes = {model: model.size_bytes(engine) for model in models}
+        for model, size_bytes in self._sizes.items():
+            if size_bytes > memory_bytes:
                 raise ConfigError(
-                    f"{model.name} takes {_megabytes(model.size_bytes)} of memory, and {_megabytes(memory_bytes)} "
-                    "may be used for models; give more with --memory, or serve a smaller one"
+                    f"{model.name} takes {_megabytes(size_bytes)} of memory, and {_megabytes(memory_bytes)} may be "
+                    "used for models; give more with --memory, or serve a smaller one, or with a smaller --precision"
                 )
         self._models, self._config, self._memory_bytes = models, config, memory_bytes
         self._engine = engine
@@ -259,13 +260,13 @@ class Worker:
 
     def _make_room(self, model: Model) -> bool:
         """Whether there is memory for this model, once those that were idle longest have left."""
-        free = self._memory_bytes - sum(loaded.size_bytes for loaded in self._desks)
+        free = self._memory_bytes - sum(self._sizes[loaded] for loaded in self._desks)
         leaving = list[Model]()
         for idle in self._idle():
-            if free < model.size_bytes:
+            if free < self._sizes[model]:
                 leaving.append(idle)
-                free += idle.size_bytes
-        if free < model.size_bytes:
+                free += self._sizes[idle]
+        if free < self._sizes[model]:
             return False
         self._close_for(model, leaving)
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,11 @@ class Tokenizer(Protocol):
 
     vocab_size: int
     end_id: int
-    """The id that stands between texts, `<|endoftext|>`."""
+    """The id that stands between texts: `<|endoftext|>`, or WordPiece's [SEP]."""
+
+    @property
+    def ids(self) -> Collection[int]:
+        """Those that stand for something: a vocabulary may have holes."""
 
     @property
     def sha256(self) -> str:

@@ -8,9 +8,11 @@ tokenizer.json              {"model": {"type": "BPE", "vocab", "merges"}, "added
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -37,6 +39,12 @@ class Vocabulary:
         """The id of `<|endoftext|>`."""
         return self.special[END]
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of all that decides which ids a text gets: equal for equal vocabularies, whatever files they came in."""
+        parts = [sorted(self.ids.items()), self.merges, sorted(self.special.items())]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
     def mergeable(self) -> dict[bytes, int]:
         """The 256 bytes and every merged token, with their ids."""
         tokens = [*BYTE_OF, *(left + right for left, right in self.merges)]
@@ -49,8 +57,9 @@ class Vocabulary:
 
 
 def holds_vocabulary(files: Collection[str]) -> bool:
-    """Whether these file names include a vocabulary that `read_vocabulary` can read."""
-    return "tokenizer.json" in files or any(set(pair) <= set(files) for pair in PAIRS)
+    """Whether these file names include a byte-level vocabulary; beside vocab.txt, tokenizer.json is WordPiece's."""
+    in_json = "tokenizer.json" in files and "vocab.txt" not in files
+    return in_json or any(set(pair) <= set(files) for pair in PAIRS)
 
 
 def read_vocabulary(files: Mapping[str, bytes], origin: str) -> Vocabulary:
@@ -68,7 +77,7 @@ def read_vocabulary(files: Mapping[str, bytes], origin: str) -> Vocabulary:
         return _from_tokenizer_json(files["tokenizer.json"], f"{origin}/tokenizer.json")
     halves = [(here, other) for pair in PAIRS for here, other in (pair, pair[::-1]) if here in files]
     missing = "; ".join(f"{other} is missing beside {here}" for here, other in halves)
-    expected = "expected encoder.json and vocab.bpe, vocab.json and merges.txt, or tokenizer.json"
+    expected = "expected encoder.json and vocab.bpe, vocab.json and merges.txt, tokenizer.json, or BERT's vocab.txt"
     raise FormatError(
         origin,
         None,

@@ -1,0 +1,111 @@
+"""A GPT-2 of Hugging Face's layout with BERT's vocab.txt, as most Chinese ones are, in every command."""
+
+import json
+import warnings
+
+import pytest
+from tokenizers import BertWordPieceTokenizer
+
+from gpt2kit.config.sampling import StopConfig
+from gpt2kit.config.training import TrainingConfig
+from gpt2kit.generate import packed
+from gpt2kit.jobs.compare import compare
+from gpt2kit.jobs.convert import convert
+from gpt2kit.jobs.encode import encode
+from gpt2kit.jobs.evaluate import evaluate
+from gpt2kit.jobs.finetune import finetune
+from gpt2kit.jobs.init import init
+from gpt2kit.jobs.load import load
+from gpt2kit.jobs.runs import compare_runs
+from gpt2kit.progress import silent
+from gpt2kit.resolve import open_checkpoint
+
+POEM = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n" * 20
+STEPS = TrainingConfig(steps=2, batch_size=2, window=16, learning_rate=1e-3, warmup_steps=0)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(shared):
+    return shared / "fixtures" / "gpt2ml" / "vocab.txt"
+
+
+@pytest.fixture(scope="module")
+def chinese(vocabulary, tmp_path_factory):
+    """The directory of a tiny model of random weights."""
+    words, directory = tmp_path_factory.mktemp("words"), tmp_path_factory.mktemp("models") / "chinese"
+    (words / "vocab.txt").write_bytes(vocabulary.read_bytes())
+    init("tiny", words, directory)
+    return directory
+
+
+@pytest.fixture
+def poem(here):
+    (here / "poem.txt").write_text(POEM, encoding="utf-8")
+    return here / "poem.txt"
+
+
+@pytest.fixture(scope="module")
+def by_hugging_face(vocabulary):
+    tokens = {token: id for id, token in enumerate(vocabulary.read_text("utf-8").split("\n"))}
+    return BertWordPieceTokenizer(tokens, lowercase=True)
+
+
+def test_it_writes_whole_characters(chinese):
+    with load(chinese) as model:
+        done = model.generate("今天", stop=StopConfig(max_new_tokens=20))[0]
+        assert done.text == model.tokenizer.decode(done.ids)
+
+
+@pytest.mark.parametrize("worth_keeping", [0, packed.WORTH_KEEPING])
+def test_its_words_are_not_kept_beside_it(chinese, monkeypatch, worth_keeping):
+    monkeypatch.setattr(packed, "WORTH_KEEPING", worth_keeping)
+    tokenizer = packed.packed_tokenizer(open_checkpoint(chinese))
+    assert tokenizer.vocab_size == 8021
+    assert not (chinese / ".packed-tokenizer").exists()
+
+
+def test_text_is_encoded_with_its_words(chinese, poem, by_hugging_face):
+    done = encode([poem], "corpus", model=chinese)
+    assert done.tokens == len(by_hugging_face.encode(POEM, add_special_tokens=False).ids) + 1
+
+
+def test_it_is_evaluated_over_all_tokens(chinese, poem, by_hugging_face):
+    found = evaluate(chinese, poem)
+    assert found.tokens == len(by_hugging_face.encode(POEM, add_special_tokens=False).ids)
+
+
+@pytest.mark.slow
+def test_a_run_of_it_is_a_model_with_its_words(chinese, poem):
+    outcome = finetune([poem], chinese, training=STEPS, device="cpu")
+    files = open_checkpoint(outcome.directory).tokenizer_files
+    assert files["vocab.txt"] == (chinese / "vocab.txt").read_bytes()
+    assert json.loads((outcome.directory / "config.json").read_text("utf-8"))["eos_token_id"] == 102
+
+
+@pytest.mark.slow
+def test_runs_of_two_vocabularies_are_told_apart(chinese, model, poem):
+    for name, start in (("a", chinese), ("b", chinese), ("c", model)):
+        finetune([poem], start, training=STEPS, run_name=name, device="cpu")
+    assert not any("vocabularies differ" in note for note in compare_runs(["a", "b"]).notes)
+    assert any("vocabularies differ" in note for note in compare_runs(["a", "c"]).notes)
+
+
+def test_its_words_come_along_into_other_formats(chinese, here):
+    written = convert(chinese, "out", to="bin").checkpoint
+    assert written.tokenizer_files == {"vocab.txt": (chinese / "vocab.txt").read_bytes()}
+
+
+@pytest.mark.parametrize(("format", "who"), [("openai", "OpenAI's code"), ("gguf", "llama.cpp's GPT-2")])
+def test_formats_that_have_no_place_for_its_words_say_so(chinese, here, format, who):
+    with pytest.warns(UserWarning, match=rf"left behind, for {who} .*: vocab\.txt"):
+        convert(chinese, "out", to=format, report=silent)
+
+
+def test_words_are_compared(chinese, here):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert(chinese, "out")
+    assert compare(open_checkpoint(chinese), open_checkpoint("out")).vocabulary is None
+    (here / "out" / "vocab.txt").write_text("[UNK]\n[SEP]\n", encoding="utf-8")
+    told = compare(open_checkpoint(chinese), open_checkpoint("out")).vocabulary
+    assert told == "two of WordPiece, 8,021 and 2 tokens"
