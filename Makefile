@@ -10,6 +10,9 @@ QUICK := not slow and not gpu and not judges and not browser and not network
 HERE := not gpu and not judges and not network
 LOAD := abandoned overload memory rude seeds
 
+# Tests start the program hundreds of times; without compiled files each start compiles it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo quick test judges fuzz check lint types docs docs-check bench clean

@@ -17,33 +17,22 @@ import os
 import statistics
 import subprocess
 import sys
-import tarfile
 import time
-import venv
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from load.served import random_model
+from peers.build import CONVERTERS, converters, ct2, environment, gguf, llama
 from turns import heading
 
 from gpt2kit.generate.native_engine import ReadSpeed
 
 HERE = Path(__file__).parent
-PEERS = Path(os.environ.get("GPT2KIT_PEERS", HERE.parent / "build" / "peers"))
 THREADS = 2
 PROBE_BYTES = 1 << 30
 PAUSE = 0.2  # seconds until the threads of a contender that has answered no longer look for work
-LLAMA = "llama_cpp_python-0.3.36"
-CONVERTERS = ("torch==2.13.0", "transformers==5.23.0", "ctranslate2==4.8.5")
-# llama.cpp finds out what this processor can do when it is compiled.
-LLAMA_CMAKE = "-DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF"
-# gcc 12 takes the tiles' sizes for unused, leaves them 0, and the first token ends llama.cpp with a segmentation fault
-# where the processor has AMX (its issue 20824). One line keeps them.
-LOADS_TILES = "    _tile_loadconfig(&tc);"
-FILLED = '    __asm__ volatile("" : : "m"(tc));\n'
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # as ours has them; where the system leaves the choice
 
 
@@ -157,94 +146,11 @@ def ours(comparison: Comparison, size: str) -> Contender:
 def peer(comparison: Comparison, size: str) -> Contender:
     precision, model = comparison.precision, random_model(size)
     if comparison.peer == "llama.cpp":
-        return Contender(llama(), "llama.py", gguf(size, precision), **HUGE_PAGES)
+        return Contender(llama(), "llama.py", gguf(model, precision), **HUGE_PAGES)
     if comparison.peer == "CTranslate2":
         python, vocabulary = environment("ctranslate2", CONVERTERS[-1]), model / "vocab.json"
-        return Contender(python, "ctranslate2_.py", ct2(size, precision), vocabulary, precision, **HUGE_PAGES)
+        return Contender(python, "ctranslate2_.py", ct2(model, precision), vocabulary, precision, **HUGE_PAGES)
     return Contender(converters(), "transformers_.py", model, precision, **HUGE_PAGES)
-
-
-# --- what is built once: each rule makes one file or folder, under another name until it is whole ---
-
-
-def made(target: Path, rule: Callable[[Path], None]) -> Path:
-    """The target; the rule makes it if it is missing."""
-    if not target.exists():
-        print(f"  making {target}", file=sys.stderr)
-        part = target.with_name(f"part-{target.name}")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        rule(part)
-        part.rename(target)
-    return target
-
-
-def environment(name: str, *packages: Path | str, **variables: str) -> Path:
-    """The interpreter of a virtual environment of its own with these packages."""
-    place = PEERS / name
-    python = place / "bin" / "python"
-
-    def rule(part: Path) -> None:
-        venv.create(place, clear=True, symlinks=True, with_pip=True)
-        run(python, "-m", "pip", "install", "--quiet", *packages, **variables)
-        part.touch()
-
-    made(place / "installed", rule)
-    return python
-
-
-def converters() -> Path:
-    """The interpreter with torch: transformers, and the converters of the others."""
-    return environment("transformers", *CONVERTERS)
-
-
-def llama_source() -> Path:
-    """What llama-cpp-python is built from; llama.cpp's converter lies in it."""
-
-    def rule(part: Path) -> None:
-        pinned = LLAMA.replace("_", "-").replace("python-", "python==")
-        run(converters(), "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "-d", PEERS, pinned)
-        with tarfile.open(PEERS / f"{LLAMA}.tar.gz") as archive:
-            archive.extractall(part, filter="data")
-        file = part / LLAMA / "vendor" / "llama.cpp" / "ggml" / "src" / "ggml-cpu" / "amx" / "mmq.cpp"
-        text = file.read_text("utf-8")
-        assert text.count(LOADS_TILES) == 1, f"{file} is another one than expected"
-        file.write_text(text.replace(LOADS_TILES, FILLED + LOADS_TILES), "utf-8")
-
-    return made(PEERS / "llama-source", rule) / LLAMA
-
-
-def llama() -> Path:
-    """The interpreter with llama.cpp, compiled for this processor."""
-    return environment("llama", llama_source(), CMAKE_ARGS=LLAMA_CMAKE)
-
-
-def gguf(size: str, kind: str) -> Path:
-    """The random model as llama.cpp keeps it, made by its own converter and quantiser."""
-    program = llama_source() / "vendor" / "llama.cpp" / "convert_hf_to_gguf.py"
-    whole = PEERS / "models" / size / "F32.gguf"
-    made(whole, lambda part: run(converters(), program, random_model(size), "--outtype", "f32", "--outfile", part))
-    if kind == "F32":
-        return whole
-    return made(
-        whole.with_name(f"{kind}.gguf"), lambda part: run(llama(), HERE / "peers" / "quantise.py", whole, part, kind)
-    )
-
-
-def ct2(size: str, kind: str) -> Path:
-    """The random model as CTranslate2 keeps it."""
-    program = converters().with_name("ct2-transformers-converter")
-    return made(
-        PEERS / "models" / size / f"ctranslate2-{kind}",
-        lambda part: run(program, "--model", random_model(size), "--output_dir", part, "--quantization", kind),
-    )
-
-
-def run(*command: Path | str, **variables: str) -> None:
-    """Run it to its end; what it says goes to a file that is named if it fails."""
-    log = PEERS / "log.txt"
-    with log.open("a", encoding="utf-8") as said:
-        done = subprocess.run(command, stdout=said, stderr=said, env={**os.environ, **variables})
-    assert done.returncode == 0, f"{command} failed; see {log}"
 
 
 if __name__ == "__main__":

@@ -5,16 +5,23 @@
 
 namespace gpt2kit {
 
-void Model::think(std::span<const Piece> pieces, int tokens, float* logits) {
+bool Model::think(std::span<const Piece> pieces, int tokens, float* logits, const Stop& stop) {
+    bool stopped = false;
     wanted_.clear();
     for (const Piece& piece : pieces)
         for (int token = piece.count - piece.wanted; token < piece.count; ++token) wanted_.push_back(piece.first + token);
     team_.run([&](int thread) {
         embed(pieces, Share(tokens, thread, team_.size()));
         team_.meet();
-        for (int index = 0; index < shape_.layers; ++index) block(index, pieces, tokens, thread);
+        for (int index = 0; index < shape_.layers; ++index) {
+            block(index, pieces, tokens, thread);
+            if (!thread) stopped = stop();
+            team_.meet();
+            if (stopped) return;
+        }
         if (!wanted_.empty()) give_logits(thread, logits);
     });
+    return !stopped;
 }
 
 void Model::embed(std::span<const Piece> pieces, Share tokens) {
@@ -52,7 +59,6 @@ void Model::block(int index, std::span<const Piece> pieces, int tokens, int thre
     kernels_.multiply(layer.mlp_in, share(layer.mlp_in), for_mlp, tokens, to_inner);
     team_.meet();
     kernels_.multiply(layer.mlp_out, share(layer.mlp_out), inner, tokens, onto_x);
-    team_.meet();
 }
 
 void Model::attend(int layer, std::span<const Piece> pieces, int thread) {

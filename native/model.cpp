@@ -47,18 +47,23 @@ Model::Model(Shape shape, Weights weights, int slots, bool bf16_cache, int threa
     for (int thread = 0; thread < team_.size(); ++thread) own_.emplace_back(FEW_TOKENS, shape_.width, all);
 }
 
-const float* Model::step(std::span<const Row> rows) {
+bool Model::step(std::span<const Row> rows, const Stop& stop) {
     std::size_t wanted = 0;
     for (const Row& row : rows) wanted += row.wanted;
     if (wanted * logits_step() > logits_.size()) logits_ = Array<float>(wanted * logits_step());
+    const std::vector<int> before = lengths_;
     std::vector<Piece> pieces;
     int tokens = 0;
     float* logits = logits_.data();
     const auto think_so_far = [&] {
-        think(pieces, tokens, logits);
+        if (!think(pieces, tokens, logits, stop)) {
+            lengths_ = before;
+            return false;
+        }
         for (const Piece& piece : pieces) logits += piece.wanted * logits_step();
         pieces.clear();
         tokens = 0;
+        return true;
     };
     for (const Row& row : rows) {
         const int size = static_cast<int>(row.ids.size());
@@ -68,11 +73,10 @@ const float* Model::step(std::span<const Row> rows) {
             pieces.push_back({row.slot, lengths_[row.slot], tokens, count, std::clamp(row.wanted - left, 0, count)});
             lengths_[row.slot] += count;
             begin += count;
-            if ((tokens += count) == PASS_TOKENS) think_so_far();
+            if ((tokens += count) == PASS_TOKENS && !think_so_far()) return false;
         }
     }
-    if (tokens) think_so_far();
-    return logits_.data();
+    return !tokens || think_so_far();
 }
 
 void Model::truncate(int slot, int length) {

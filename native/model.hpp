@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -64,6 +65,8 @@ struct Row {
     int wanted;  // logits of so many of its last ids
 };
 
+using Stop = std::function<bool()>;
+
 class Model {
 public:
     Model(Shape shape, Weights weights, int slots, bool bf16_cache, int threads, Isa isa);
@@ -75,8 +78,10 @@ public:
     std::size_t logits_step() const { return panels_of(shape_.vocabulary) * static_cast<std::size_t>(PANEL); }
     Isa isa() const { return kernels_.isa; }
 
-    // Append ids to slots. Logits come in the order of rows, `logits_step()` floats each, good until the next step.
-    const float* step(std::span<const Row> rows);
+    // Append ids to slots. Once `stop`, asked after every layer, says yes: false, and the slots are as before.
+    bool step(std::span<const Row> rows, const Stop& stop);
+    // Of the last step, in the order of its rows, `logits_step()` floats each.
+    const float* logits() const { return logits_.data(); }
     void truncate(int slot, int length);
     void share(int source, int target, int length);
 
@@ -87,7 +92,7 @@ private:
         int wanted;
     };
 
-    void think(std::span<const Piece> pieces, int tokens, float* logits);
+    bool think(std::span<const Piece> pieces, int tokens, float* logits, const Stop& stop);
     void embed(std::span<const Piece> pieces, Share tokens);
     void block(int index, std::span<const Piece> pieces, int tokens, int thread);
     void attend(int layer, std::span<const Piece> pieces, int thread);

@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <map>
 #include <stdexcept>
@@ -87,6 +88,9 @@ void multiply_matrix(const std::string& isa, const std::string& format_name, con
     kernels.multiply(matrix, Share(matrix.panels(), 0, 1), prepared, tokens, {.floats = outputs.data(), .step = bias.size()});
 }
 
+using Clock = std::chrono::steady_clock;
+constexpr auto LISTENS = std::chrono::milliseconds(50);  // a long step hears Ctrl-C so often
+
 // A model that keeps alive the arrays its weights lie in.
 class PyModel {
 public:
@@ -108,13 +112,19 @@ public:
             asked.push_back({slot, {ids.data(), size}, count});
             wanted += count;
         }
-        const float* logits;
+        bool whole;
         {
             nb::gil_scoped_release released;
-            logits = model_.step(asked);
+            whole = model_.step(asked, [last = Clock::now()]() mutable {
+                if (Clock::now() - last < LISTENS) return false;
+                last = Clock::now();
+                nb::gil_scoped_acquire held;
+                return PyErr_CheckSignals() != 0;
+            });
         }
+        if (!whole) throw nb::python_error();
         const std::size_t vocabulary = model_.shape().vocabulary;
-        return {logits, {wanted, vocabulary}, nb::find(this), {static_cast<std::int64_t>(model_.logits_step()), 1}};
+        return {model_.logits(), {wanted, vocabulary}, nb::find(this), {static_cast<std::int64_t>(model_.logits_step()), 1}};
     }
 
     Model& model() { return model_; }

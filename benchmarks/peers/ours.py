@@ -11,7 +11,6 @@ from typing import Any
 from contender import answer_lines
 
 import gpt2kit
-from gpt2kit import _native
 from gpt2kit.config.sampling import SamplingConfig
 from gpt2kit.generate.engine import Row
 from gpt2kit.generate.native_engine import NativeEngine
@@ -25,11 +24,10 @@ TOP_40 = SamplingConfig(top_k=40, seed=1)
 class Ours:
     def __init__(self, model: Path, precision: str, slots: int) -> None:
         checkpoint = open_checkpoint(model)
-        read = _weights_read(checkpoint, precision)
         self.engine = NativeEngine(checkpoint, slots=slots, precision=precision, threads=THREADS)
         self.facts = {
             "name": f"gpt2kit {gpt2kit.__version__} {precision}, {self.engine.instruction_set}",
-            "bytes": read,
+            "bytes": self.engine.weight_bytes,
         }
 
     def about(self) -> Mapping[str, Any]:
@@ -65,16 +63,6 @@ class Ours:
                 text.append(id)
             choosing += time.perf_counter() - before
         return {"choosing": choosing / (time.perf_counter() - started)}
-
-
-def _weights_read(checkpoint, precision: str) -> int:
-    """Bytes of packed matrices: what a token reads, but for vectors and rows of the embeddings."""
-    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items() if len(tensor.shape) == 2}
-    del shapes["wpe.weight"]
-    return sum(
-        _native.packed_bytes(precision, *(shape if name.startswith(("wte", "lm_head")) else shape[::-1]))
-        for name, shape in shapes.items()
-    )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ class Fragments:
     def __init__(self, fragments):
         self.fragments = fragments
         self.vocab_size = len(fragments)
+        self.ids = [id for id, text in enumerate(fragments) if text is not None]
 
     def bytes_of(self, token_id):
         if token_id >= len(self.fragments) or self.fragments[token_id] is None:

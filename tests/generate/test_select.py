@@ -7,9 +7,12 @@ import pytest
 from gpt2kit.config.engine import EngineConfig
 from gpt2kit.errors import ConfigError
 from gpt2kit.formats import huggingface
+from gpt2kit.generate import select
+from gpt2kit.generate.engine import Row
 from gpt2kit.generate.native_engine import NativeEngine, usable_cores
+from gpt2kit.generate.packed import packed_weights
 from gpt2kit.generate.reference import ReferenceEngine
-from gpt2kit.generate.select import open_engine, preferred_engine
+from gpt2kit.generate.select import open_engine, preferred_engine, weight_bytes
 from gpt2kit.generate.torch_engine import TorchEngine
 
 
@@ -51,6 +54,21 @@ def test_a_gpu_is_torchs(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "torch"),
+        ({"precision": "fp32"}, "torch"),
+        ({"precision": "int8"}, "native"),
+        ({"kv_cache": "bf16"}, "native"),
+        ({"device": "cpu"}, "native"),
+    ],
+)
+def test_on_a_gpus_machine_what_only_native_has_is_natives(settings, expected, monkeypatch):
+    monkeypatch.setattr(select, "NVIDIA_DRIVER", "libc.so.6")  # one that loads
+    assert preferred_engine(EngineConfig(**settings)) == expected
+
+
+@pytest.mark.parametrize(
     ("settings", "told"),
     [
         (
@@ -59,6 +77,7 @@ def test_a_gpu_is_torchs(monkeypatch):
         ),
         ({"engine": "reference", "device": "mps"}, "the reference engine runs on the cpu only"),
         ({"engine": "torch", "precision": "int8"}, "the torch engine computes in fp32; int8 is for the native engine"),
+        ({"engine": "reference", "kv_cache": "bf16"}, "computes in fp32; a cache in bf16 is for the native engine"),
     ],
 )
 def test_what_an_engine_cannot_do_is_refused(tiny_checkpoint, settings, told):
@@ -66,7 +85,10 @@ def test_what_an_engine_cannot_do_is_refused(tiny_checkpoint, settings, told):
         open_engine(tiny_checkpoint, EngineConfig(**settings), 1)
 
 
-@pytest.mark.parametrize("settings", [{"threads": 0}, {"threads": -1}, {"precision": "int3"}, {"engine": "turbo"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"threads": 0}, {"threads": -1}, {"precision": "int3"}, {"engine": "turbo"}, {"kv_cache": "int8"}],
+)
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         EngineConfig(**settings)
@@ -92,3 +114,31 @@ def test_threads_are_those_asked_for_or_as_many_as_cores_or_one_for_a_tiny_model
 def test_a_model_that_was_saved_in_bf16_is_run_in_it(golden, directory, expected):
     engine = open_engine(huggingface.read(golden / directory), EngineConfig(engine="native"), 1)
     assert engine.precision == expected
+
+
+def test_a_cache_in_bf16_rounds_what_is_remembered(tiny_checkpoint):
+    rows = [Row(0, list(range(40)), "none")], [Row(0, [40], "last")]
+
+    def logits(kv_cache):
+        engine = open_engine(tiny_checkpoint, EngineConfig(engine="native", kv_cache=kv_cache), 1)
+        return [engine.step(step) for step in rows][-1]
+
+    exact, rounded = logits("fp32"), logits("bf16")
+    assert (exact != rounded).any()
+    assert abs(exact - rounded).max() < abs(exact).max() / 50  # 8 bits a number
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
+def test_what_weights_will_take_is_known_before_they_are_packed(make_checkpoint, precision):
+    checkpoint = make_checkpoint(640, width=128, inner_width=256)
+    arrays = packed_weights(checkpoint, precision, 1)
+    expected = sum(array.nbytes for name, array in arrays.items() if name != "wte.bias")  # zeros
+    assert weight_bytes(checkpoint, EngineConfig(engine="native", precision=precision)) == expected
+    assert weight_bytes(checkpoint, EngineConfig(engine="torch")) == 4 * checkpoint.parameter_count()
+
+
+@pytest.mark.parametrize(("directory", "expected"), [("hf-halfprec/bf16", "bf16"), ("hf-halfprec/fp16", "fp32")])
+def test_auto_takes_the_memory_of_what_it_chooses(golden, directory, expected):
+    checkpoint = huggingface.read(golden / directory)
+    auto, named = (EngineConfig(engine="native", precision=precision) for precision in ("auto", expected))
+    assert weight_bytes(checkpoint, auto) == weight_bytes(checkpoint, named)

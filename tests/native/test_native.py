@@ -186,6 +186,9 @@ SETTINGS = [
     (0.0, 0, 1.0),
     (1.0, 1, 1.0),
     (1e-3, 7, 0.99),
+    (0.8, 0, 0.3),
+    (1.5, 0, 0.999),
+    (1.0, 700, 0.95),
 ]
 
 
@@ -199,15 +202,19 @@ def chosen(logits_RV, rows):
 
 @pytest.mark.parametrize(("temperature", "top_k", "top_p"), SETTINGS)
 @pytest.mark.parametrize("ties", [False, True])
-def test_choices_are_those_of_numpy_for_the_same_counter(temperature, top_k, top_p, ties):
-    logits_RV = np.random.default_rng(0).standard_normal((200, 1000)).astype(np.float32) * 3
+@pytest.mark.parametrize(("rows", "vocabulary"), [(200, 1000), (20, 50257)])
+def test_choices_are_those_of_numpy_for_the_same_counter(
+    temperature, top_k, top_p, ties, rows, vocabulary, monkeypatch
+):
+    logits_RV = np.random.default_rng(0).standard_normal((rows, vocabulary)).astype(np.float32) * 3
     if ties:
         logits_RV = np.rint(logits_RV)
     logits_RV[:, 5] = -np.inf
     sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, seed=7)
-    states = [RowState(sampling, [0] * row, 0, sample=row % 3) for row in range(200)]
+    states = [RowState(sampling, [0] * row, 0, sample=row % 3) for row in range(rows)]
+    monkeypatch.setattr(quick_sampling, "_native", None)
     expected = choose(logits_RV, states)
-    draws = [uniform(7, row % 3, row) for row in range(200)]
+    draws = [uniform(7, row % 3, row) for row in range(rows)]
     found = chosen(logits_RV, [(temperature, top_k, top_p, draw) for draw in draws])
     np.testing.assert_array_equal(found, expected.ids_R)
 

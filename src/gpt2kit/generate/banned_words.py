@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpt2kit.errors import RequestError
 from gpt2kit.tokenizer.protocol import Tokenizer
 
 
@@ -17,7 +16,7 @@ class TokenTexts:
     """The bytes of every token that has any, but of the end token: by id, and in order."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        spoken = {id: text for id in range(tokenizer.vocab_size) if (text := _bytes_of(tokenizer, id))}
+        spoken = {id: text for id in tokenizer.ids if (text := tokenizer.bytes_of(id))}
         spoken.pop(tokenizer.end_id, None)
         in_order = sorted(spoken, key=spoken.__getitem__)
         self.end_id, self.by_id = tokenizer.end_id, spoken
@@ -70,10 +69,3 @@ class BannedWords:
                 break
             tail = self._tokens.by_id.get(id, b"") + tail
         return tail
-
-
-def _bytes_of(tokenizer: Tokenizer, id: int) -> bytes:
-    try:
-        return tokenizer.bytes_of(id)
-    except RequestError:  # padded vocabularies have ids without text
-        return b""

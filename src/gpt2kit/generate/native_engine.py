@@ -16,7 +16,7 @@ from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import ConfigError, OutOfMemory
 from gpt2kit.generate.cache_memory import free_for_cache, ids_that_fit
 from gpt2kit.generate.engine import Row
-from gpt2kit.generate.packed import packed_weights
+from gpt2kit.generate.packed import head_precision, packed_weights
 
 TOO_LARGE = "not enough memory; take a smaller model, --precision int8, or fewer samples at once (batch_size)"
 WORTH_SHARING = 1_000_000  # parameters; with fewer, threads wait for each other longer than they work
@@ -53,7 +53,7 @@ class NativeEngine:
             raise ConfigError(f"the native engine runs GPT-2 only, not {config.architecture}; use engine torch")
         self.config: ModelConfig = config
         self.slots = slots
-        self.precision = _own_precision(checkpoint) if precision == "auto" else precision
+        self.precision = own_precision(checkpoint) if precision == "auto" else precision
         self.threads = threads or (usable_cores() if checkpoint.parameter_count() >= WORTH_SHARING else 1)
         shape = _native.Shape(
             vocabulary=config.vocab_size,
@@ -66,9 +66,10 @@ class NativeEngine:
             attention_scales=[config.attention_scale(layer) for layer in range(config.layers)],
         )
         try:
+            head = head_precision(self.precision)
             weights = packed_weights(checkpoint, self.precision, self.threads)
             self.weight_bytes = sum(array.nbytes for name, array in weights.items() if _is_read_whole(name, config))
-            self._model = _native.Model(shape, self.precision, self.precision, weights, slots, bf16_cache, self.threads)
+            self._model = _native.Model(shape, self.precision, head, weights, slots, bf16_cache, self.threads)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         except MemoryError:
@@ -132,6 +133,11 @@ def usable_cores() -> int:
     return min(cores, max(1, math.ceil(int(quota) / int(period)))) if quota != "max" else cores
 
 
+def own_precision(checkpoint: Checkpoint) -> Precision:
+    """What auto means for this model."""
+    return "bf16" if checkpoint.tensors["wte.weight"].dtype == "bfloat16" else "fp32"
+
+
 def _siblings(cpu: int) -> str:
     """Names the core that this logical processor belongs to."""
     file = CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list"
@@ -141,7 +147,3 @@ def _siblings(cpu: int) -> str:
 def _is_read_whole(name: str, config: ModelConfig) -> bool:
     """For every token; of embeddings that are no head, a row is read."""
     return name != "wpe.weight" and (config.tied_head or name != "wte.weight")
-
-
-def _own_precision(checkpoint: Checkpoint) -> Precision:
-    return "bf16" if checkpoint.tensors["wte.weight"].dtype == "bfloat16" else "fp32"

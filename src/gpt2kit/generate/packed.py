@@ -1,7 +1,9 @@
-"""Weights as the native engine reads them, packed once and kept in a file beside the model.
+"""What a model is opened from at once, made once and kept in files beside it: its weights as the native engine reads
+them, its tokenizer's words as they are looked up.
 
-The file, `.packed-<precision>` in the model's directory: a magic number, the length of a header, the header (JSON: what
-it was made from, and where each array lies), then the arrays, each on a page of its own, to be mapped into memory.
+A file, `.packed-<precision>` or `.packed-tokenizer` in the model's directory, `.NAME.packed-...` beside a model of one
+file: a magic number, the length of a header, the header (JSON: what it was made from, and where each array lies), then
+the arrays, each on a page of its own, to be mapped into memory.
 Shape letters: O outputs of a matrix   I its inputs
 """
 
@@ -9,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -19,47 +21,97 @@ from typing import Any
 
 import numpy as np
 
-from gpt2kit import _native
 from gpt2kit.atomic import replacing
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.engine import Precision
+from gpt2kit.tokenizer.byte_level import ByteLevelBPE
+from gpt2kit.tokenizer.flat_vocabulary import FlatVocabulary
+from gpt2kit.tokenizer.open import open_tokenizer
+from gpt2kit.tokenizer.protocol import Tokenizer
+from gpt2kit.tokenizer.vocabulary import read_vocabulary
+from gpt2kit.tokenizer.wordpiece import holds_wordpiece
 
 PANEL = 64  # vectors are filled up to a multiple of a panel's rows
-MAGIC = b"gpt2kit packed 1"
+MAGIC = b"gpt2kit packed 2"
 PAGE = 4096
 # Smaller models are packed as fast as a file is read.
 WORTH_KEEPING = 32_000_000
 
-Weights = dict[str, np.ndarray]
-"""By name: packed matrices (uint8), and vectors filled up with zeros (float32)."""
+Arrays = dict[str, np.ndarray]
 
 
-def packed_weights(checkpoint: Checkpoint, precision: Precision, threads: int) -> Weights:
-    """The weights of a model: from the file beside it, or packed now, and kept where that is allowed."""
-    directory = Path(checkpoint.origin)
-    if not directory.is_dir() or sum(tensor.size_bytes for tensor in checkpoint.tensors.values()) < WORTH_KEEPING:
+def packed_weights(checkpoint: Checkpoint, precision: Precision, threads: int) -> Arrays:
+    """The weights of a model: from the file beside it, or packed now, and kept where that is allowed.
+
+    Matrices are uint8 as `_native.pack` makes them; vectors are float32, filled up with zeros.
+    """
+    file = _place(checkpoint, precision)
+    if file is None:
         return dict(_pack(checkpoint, precision, threads))
-    file = directory / f".packed-{precision}"
-    stamp = _stamp(directory)
+    stamp = _stamp(checkpoint)
     header, kept = _open(file)
     if kept and header["stamp"] == stamp:
         return kept
     content = _content(checkpoint)
     same = kept and header["content"] == content
     weights = kept if same else dict(_pack(checkpoint, precision, threads))
-    with suppress(OSError):  # a directory that is not ours to write in, a full disk: packed again next time
-        _write(file, {"stamp": stamp, "content": content}, weights)
+    _keep(file, {"stamp": stamp, "content": content}, weights)
     return weights
+
+
+def packed_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """The tokenizer of a model: from the file beside it, or read now, and kept as the weights are."""
+    file, files = _place(checkpoint, "tokenizer"), checkpoint.tokenizer_files
+    if file is None or holds_wordpiece(files):  # which are read as fast as they could be kept
+        return open_tokenizer(files, checkpoint.origin)
+    content = hashlib.sha256()
+    for name in sorted(files):
+        content.update(f"{name} {len(files[name])} ".encode() + files[name])
+    header, arrays = _open(file)
+    if arrays and header["content"] == content.hexdigest():
+        return ByteLevelBPE(FlatVocabulary(**{**header["vocabulary"], **arrays}))
+    flat = vars(FlatVocabulary.of(read_vocabulary(files, checkpoint.origin)))
+    arrays = {name: part for name, part in flat.items() if isinstance(part, np.ndarray)}
+    others = {name: part for name, part in flat.items() if name not in arrays}
+    _keep(file, {"content": content.hexdigest(), "vocabulary": others}, arrays)
+    return ByteLevelBPE(FlatVocabulary(**flat))
+
+
+def head_precision(precision: Precision) -> Precision:
+    """How the embedding and the head are packed: 4 bits there cost more than in all layers together."""
+    return "int8" if precision == "int4" else precision
+
+
+def packed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
+    """What the weights of a model take in memory."""
+    from gpt2kit import _native
+
+    return sum(
+        4 * math.prod(tensor.shape)
+        if len(tensor.shape) < 2 or name == "wpe.weight"
+        else _native.packed_bytes(head_precision(precision), *tensor.shape)
+        if _stands_upright(name)
+        else _native.packed_bytes(precision, *tensor.shape[::-1])
+        for name, tensor in checkpoint.tensors.items()
+    )
+
+
+def _place(checkpoint: Checkpoint, part: str) -> Path | None:
+    """Where this part of a model is kept; nowhere for one that is small, adapted, or no single file or directory."""
+    origin = Path(checkpoint.origin)
+    size_bytes = sum(tensor.size_bytes for tensor in checkpoint.tensors.values())
+    if size_bytes < WORTH_KEEPING or checkpoint.adapters or not origin.exists():
+        return None
+    return origin / f".packed-{part}" if origin.is_dir() else origin.with_name(f".{origin.name}.packed-{part}")
 
 
 def _pack(checkpoint: Checkpoint, precision: Precision, threads: int) -> Iterator[tuple[str, np.ndarray]]:
     for name, tensor in checkpoint.tensors.items():
         values = np.asarray(tensor.read_float32())
-        stem = name.removesuffix(".weight")
-        if stem in ("wte", "lm_head"):  # [outputs, inputs], and without bias
-            yield name, _matrix(values, precision, threads)
-            yield f"{stem}.bias", np.zeros(_filled_up(len(values)), np.float32)
-        elif stem == "wpe":
+        if _stands_upright(name):  # and without bias
+            yield name, _matrix(values, head_precision(precision), threads)
+            yield name.replace("weight", "bias"), np.zeros(_filled_up(len(values)), np.float32)
+        elif name == "wpe.weight":
             yield name, np.ascontiguousarray(values).reshape(-1)
         elif values.ndim == 2:
             yield name, _matrix(values.T, precision, threads)
@@ -68,9 +120,16 @@ def _pack(checkpoint: Checkpoint, precision: Precision, threads: int) -> Iterato
 
 
 def _matrix(values_OI: np.ndarray, precision: Precision, threads: int) -> np.ndarray:
+    from gpt2kit import _native  # a tokenizer is kept where no native engine was built, too
+
     packed = _native.huge_pages(_native.packed_bytes(precision, *values_OI.shape))
     _native.pack(precision, values_OI, packed, threads)
     return packed
+
+
+def _stands_upright(name: str) -> bool:
+    """Whether a matrix is [outputs, inputs] in a checkpoint too."""
+    return name in ("wte.weight", "lm_head.weight")
 
 
 def _filled_up(size: int) -> int:
@@ -80,11 +139,12 @@ def _filled_up(size: int) -> int:
 # --- the file ---
 
 
-def _stamp(directory: Path) -> list[list[Any]]:
-    """What tells, nearly always and at once, whether a model has changed: names, sizes and times of its files."""
-    with os.scandir(directory) as entries:
-        files = [(entry.name, entry.stat()) for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-    return sorted([name, found.st_size, found.st_mtime_ns] for name, found in files)
+def _stamp(checkpoint: Checkpoint) -> list[list[Any]]:
+    """What tells, nearly always and at once, whether a model has changed: settings; names, sizes and times of files."""
+    origin = Path(checkpoint.origin)
+    files = [file for file in origin.iterdir() if not file.name.startswith(".")] if origin.is_dir() else [origin]
+    found = sorted((file.name, file.stat()) for file in files if file.is_file())
+    return [[repr(checkpoint.config)], *([name, stat.st_size, stat.st_mtime_ns] for name, stat in found)]
 
 
 def _content(checkpoint: Checkpoint) -> str:
@@ -95,21 +155,26 @@ def _content(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def _write(file: Path, made_from: Mapping[str, Any], weights: Weights) -> None:
+def _keep(file: Path, about: Mapping[str, Any], arrays: Arrays) -> None:
+    with suppress(OSError):  # a directory that is not ours to write in, a full disk: made again next time
+        _write(file, about, arrays)
+
+
+def _write(file: Path, about: Mapping[str, Any], arrays: Arrays) -> None:
     places, end = {}, 0
-    for name, array in weights.items():
+    for name, array in arrays.items():
         places[name] = [str(array.dtype), end, array.nbytes]
         end += -(-array.nbytes // PAGE) * PAGE
-    header = json.dumps({**made_from, "arrays": places, "bytes": end}).encode()
+    header = json.dumps({**about, "arrays": places, "bytes": end}).encode()
     with replacing(file) as out:
         out.write(MAGIC + struct.pack("<Q", len(header)) + header)
-        for array in weights.values():
+        for array in arrays.values():
             out.write(bytes(-out.tell() % PAGE))
             out.write(array.data)
         out.write(bytes(-out.tell() % PAGE))
 
 
-def _open(file: Path) -> tuple[dict[str, Any], Weights]:
+def _open(file: Path) -> tuple[dict[str, Any], Arrays]:
     """The header and the arrays of a whole file, mapped; nothing of one that is not there, or torn."""
     try:
         with file.open("rb") as opened:
@@ -122,10 +187,10 @@ def _open(file: Path) -> tuple[dict[str, Any], Weights]:
         first = -(-(begin + length) // PAGE) * PAGE
         if len(memory) != first + header["bytes"]:
             return {}, {}
-        weights = {
+        arrays = {
             name: np.frombuffer(memory, dtype, size // np.dtype(dtype).itemsize, first + place)
             for name, (dtype, place, size) in header["arrays"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return {}, {}
-    return header, weights
+    return header, arrays

@@ -315,7 +315,8 @@ class Scheduler:
         if isinstance(choice, Gpt2kitError):
             return self._finish(sequence, "failed", choice)
         id, logprob = choice
-        if (id == request.end_id and not stop.ignore_end) or id in stop.stop_ids:
+        is_end = (id == request.end_id and not stop.ignore_end) or id in stop.stop_ids
+        if is_end and not (_passes_early_ends(request) and _is_early(sequence)):
             return self._finish(sequence, "stop")
         self._events.append(_token(sequence, id, logprob, logits_V, request.logprobs))
         full = len(sequence.content) >= self._window and stop.overflow == "stop"
@@ -356,10 +357,20 @@ def _choose_each(logits_RV: np.ndarray, sequences: Sequence[_Sequence]) -> list[
     return list(zip(choice.ids_R.tolist(), choice.logprobs_R.tolist(), strict=True))
 
 
+def _is_early(sequence: _Sequence) -> bool:
+    """Whether the text may not end yet."""
+    return len(sequence.ids) - len(sequence.request.ids) < sequence.request.stop.min_new_tokens
+
+
+def _passes_early_ends(request: Request) -> bool:
+    """Whether an end that comes too early is a token like others, as in gpt2-ml's demo; elsewhere it cannot come."""
+    return request.sampling.chain == "gpt2-ml"
+
+
 def _state(sequence: _Sequence) -> RowState:
     request = sequence.request
-    early = len(sequence.ids) - len(request.ids) < request.stop.min_new_tokens
-    banned = np.array([request.end_id, *request.stop.stop_ids] if early else [], np.int64)
+    bans_ends = _is_early(sequence) and not _passes_early_ends(request)
+    banned = np.array([request.end_id, *request.stop.stop_ids] if bans_ends else [], np.int64)
     if request.bans:
         banned = np.concatenate([banned, request.bans(sequence.ids)])
     return RowState(request.sampling, sequence.ids, len(request.ids), request.sample, banned)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import tiktoken
 
 from gpt2kit.errors import RequestError
-from gpt2kit.tokenizer.vocabulary import END, Vocabulary
+from gpt2kit.tokenizer.vocabulary import END
 
 # Splits as OpenAI's pattern in encoder.py does, but possessively. Source: tiktoken_ext/openai_public.py.
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
@@ -28,6 +27,20 @@ MARK = r"!-@\[-`{-~\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"
 BORDER = re.compile(rf"(?<=[^{SPACE}])(?=[{SPACE}])|(?<=[{SPACE}])(?=[{SPACE}][^{SPACE}])|(?<=[{LETTER}])(?=[{MARK}])")
 
 
+class Tokens(Protocol):
+    """What the tokenizer asks of a checked vocabulary."""
+
+    @property
+    def special(self) -> Mapping[str, int]: ...
+    @property
+    def sha256(self) -> str: ...
+    def mergeable(self) -> dict[bytes, int]:
+        """The 256 bytes and every merged token, with their ids."""
+
+    def bytes_by_id(self) -> dict[int, bytes]:
+        """What each id stands for."""
+
+
 class ByteLevelBPE:
     """GPT-2's tokenizer for any byte-level vocabulary. Equal to OpenAI's encoder.py, id for id.
 
@@ -35,18 +48,22 @@ class ByteLevelBPE:
     joins what the merges before it make of its text. For merges made up otherwise the two may differ.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocab_size = max(vocabulary.ids.values()) + 1
-        self.end_id = vocabulary.end_id
+    def __init__(self, vocabulary: Tokens) -> None:
+        self._bytes_by_id = vocabulary.bytes_by_id()
+        self.vocab_size = max(self._bytes_by_id) + 1
+        self.end_id = vocabulary.special[END]
         self._vocabulary = vocabulary
         self._thread = threading.local()
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Of all that decides which ids a text gets: equal for equal vocabularies, whatever files they came in."""
-        known = self._vocabulary
-        parts = [sorted(known.ids.items()), known.merges, sorted(known.special.items())]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return self._vocabulary.sha256
+
+    @property
+    def ids(self) -> Collection[int]:
+        """Those that stand for something."""
+        return self._bytes_by_id.keys()
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of `text`, in time linear in its length. `<|endoftext|>` stays text unless `special`."""
@@ -94,7 +111,7 @@ class ByteLevelBPE:
         return self._new_encoding()
 
     def _new_encoding(self) -> tiktoken.Encoding:
-        # tiktoken merges the pair of lowest id first, which is the order of the merges: `Vocabulary` made sure of it.
+        # tiktoken merges the pair of lowest id first, the order of the merges: `read_vocabulary` made sure of it.
         return tiktoken.Encoding(
             "gpt2kit",
             pat_str=PATTERN,
@@ -112,10 +129,6 @@ class ByteLevelBPE:
     def _special_pattern(self) -> re.Pattern[str]:
         longest_first = sorted(self._vocabulary.special, key=len, reverse=True)
         return re.compile(f"({'|'.join(map(re.escape, longest_first))})")
-
-    @cached_property
-    def _bytes_by_id(self) -> dict[int, bytes]:
-        return self._vocabulary.bytes_by_id()
 
 
 def find_border(text: str, start: int) -> int | None:
