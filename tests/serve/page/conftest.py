@@ -25,7 +25,7 @@ from gpt2kit.tokenizer.open import open_tokenizer
 FLAGS = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
 LOUDER = 8  # random weights of the usual size prefer no token; these do
 PATIENCE_SECONDS = 20  # of a busy machine
-# What a page writes as it is closed may reach the store after that was cleared: the next one clears it, when first opened.
+# What a page writes as it is closed may reach the store after that was cleared; the next one clears it as it opens.
 CLEAN = "if (window.name !== 'clean') { window.name = 'clean'; localStorage.clear(); }"
 
 
@@ -147,7 +147,7 @@ def changed(tensor, change):
 
 
 def endless(key, end, weights):
-    """Louder weights, with a logit of -80 for the token `end`: what is normalized sums to nothing, the bias does not."""
+    """Louder weights, with a logit of -80 for the token `end`: normalized values sum to nothing, the bias does not."""
     if key == "ln_f.bias":
         return weights + 0.02
     if "ln_" not in key:
