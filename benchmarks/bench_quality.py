@@ -57,7 +57,7 @@ class Recipe:
 
 
 RECIPES = {
-    "wide": Recipe(Size(512, 8, 8, 1024), 1000, 4),
+    "wide": Recipe(Size(384, 6, 6, 512), 500, 8, vocabulary=8192),
     "narrow": Recipe(Size(256, 4, 4, 256), 300, 16, vocabulary=2048, code=False),
 }
 ENGLISH = (DATA / "wikitext-2.test.txt", DATA / "tinyshakespeare" / "input.txt")
@@ -98,7 +98,7 @@ def train(name: str) -> None:
         learning_rate=1e-3,
         final_rate=0.0,
         warmup_steps=50,
-        precision="bf16",
+        precision="auto",
         validate_every=200,
         validation_windows=20,
         save_every=200,

@@ -5,11 +5,14 @@
 //   fp32   for every input:           64 floats
 //   bf16   for every 2 inputs:        64 pairs of bfloat16
 //   int8   for every 64 inputs:       64 halves (scale), then for every 4 inputs 64 x 4 bytes (128 + whole number)
-//   int4   for every 32 inputs:       64 halves (scale), 64 halves (offset), then for every 8 inputs 64 x 4 bytes, of
-//                                     which the low halves are numbers 0..15 for the first 4, the high ones for the others
-// A weight is its number times the scale of its row's group, plus the offset.
+//   int4   for every 32 inputs:       64 halves (scale), then for every 8 inputs 64 x 4 bytes, of which the low halves are
+//                                     for the first 4, the high ones for the others (number of a level)
+//   int6   for every 64 inputs:       as int8 without the last 2 bits: first the middle 4, laid out as int4's numbers, then
+//                                     the top 2, for every 16 inputs 64 x 4 bytes, the lowest bits for the first 4
+// A weight is its whole number, or level, times the scale of its row's group.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -18,11 +21,13 @@
 
 namespace gpt2kit {
 
-enum class Format { fp32, bf16, int8, int4 };
+enum class Format { fp32, bf16, int8, int6, int4 };
 
 constexpr int PANEL = 64;
-constexpr int INT8_GROUP = 64;
+constexpr int INT8_GROUP = 64;  // and of int6
 constexpr int INT4_GROUP = 32;
+// With these and an exact 0 groups of normally distributed weights err least, a fifth less than in even steps. Lloyd 1982.
+constexpr std::array<std::int8_t, 16> INT4_LEVELS{-127, -100, -79, -62, -48, -35, -23, -11, 0, 11, 22, 34, 48, 63, 82, 108};
 
 std::string_view name_of(Format format);
 Format format_of(std::string_view name);  // Throws std::invalid_argument.
@@ -36,7 +41,8 @@ inline std::size_t panel_bytes(Format format, int width) {
         case Format::fp32: return columns * PANEL * 4;
         case Format::bf16: return columns * PANEL * 2;
         case Format::int8: return columns / INT8_GROUP * (PANEL * 2 + PANEL * INT8_GROUP);
-        default: return columns / INT4_GROUP * (PANEL * 4 + PANEL * INT4_GROUP / 2);
+        case Format::int6: return columns / INT8_GROUP * (PANEL * 2 + PANEL * INT8_GROUP * 6 / 8);
+        default: return columns / INT4_GROUP * (PANEL * 2 + PANEL * INT4_GROUP / 2);
     }
 }
 

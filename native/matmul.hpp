@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels.hpp"
 #include "pointwise.hpp"
@@ -90,8 +91,30 @@ struct Bf16 {
     }
 };
 
+// How many bytes a row of a group takes, and how those of four inputs are read: the four of `Q` among sixteen.
+struct EightBits {
+    static constexpr int row_bytes = INT8_GROUP;
+
+    template <class S, int Q>
+    static typename S::Int read(const std::uint8_t* bytes, int sixteen) {
+        return S::load_int(bytes + (sixteen * 4 + Q) * PANEL * 4);
+    }
+};
+
+struct SixBits {
+    static constexpr int row_bytes = INT8_GROUP * 6 / 8;
+
+    template <class S, int Q>
+    static typename S::Int read(const std::uint8_t* bytes, int sixteen) {
+        const auto middle = S::load_int(bytes + (sixteen * 2 + Q / 2) * PANEL * 4);
+        const auto top = S::load_int(bytes + (8 + sixteen) * PANEL * 4);
+        return S::either(S::template bits<Q % 2 * 4 - 2>(middle, 0x3c), S::template bits<Q * 2 - 6>(top, 0xc0));
+    }
+};
+
 // Whole numbers are multiplied and summed exactly, group by group; floats begin where the scales do.
-struct Int8 {
+template <class Bits>
+struct Bytes {
     template <class S>
     static constexpr int tokens = S::tokens_int8;
 
@@ -101,20 +124,27 @@ struct Int8 {
         for (std::size_t group = 0; group < inputs.groups(); ++group) {
             const auto* scales = reinterpret_cast<const std::uint16_t*>(panel) + row;
             const std::uint8_t* weights = panel + PANEL * 2 + row * 4;
-            panel += PANEL * 2 + PANEL * INT8_GROUP;
+            panel += PANEL * 2 + PANEL * Bits::row_bytes;
             typename S::Int numbers[T][S::vectors];
             GPT2KIT_UNROLLED for (int t = 0; t < T; ++t) {
                 const auto begin = S::begin_int8(inputs.sums[(token + t) * inputs.groups() + group]);
                 GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v) numbers[t][v] = begin;
             }
             const std::int8_t* x = inputs.bytes + token * inputs.width + group * INT8_GROUP;
-            for (int four = 0; four < INT8_GROUP / 4; ++four, weights += PANEL * 4) {
+            const auto add_four = [&]<int Q>(int sixteen, std::integral_constant<int, Q>) {
                 typename S::Int w[S::vectors];
-                GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v) w[v] = S::load_int(weights + v * S::lanes * 4);
+                GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v)
+                    w[v] = Bits::template read<S, Q>(weights + v * S::lanes * 4, sixteen);
                 GPT2KIT_UNROLLED for (int t = 0; t < T; ++t) {
-                    const auto input = S::set_int(four_bytes(x + t * inputs.width + four * 4));
+                    const auto input = S::set_int(four_bytes(x + t * inputs.width + sixteen * 16 + Q * 4));
                     GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v) numbers[t][v] = S::add_int8(numbers[t][v], w[v], input);
                 }
+            };
+            for (int sixteen = 0; sixteen < INT8_GROUP / 16; ++sixteen) {
+                add_four(sixteen, std::integral_constant<int, 0>());
+                add_four(sixteen, std::integral_constant<int, 1>());
+                add_four(sixteen, std::integral_constant<int, 2>());
+                add_four(sixteen, std::integral_constant<int, 3>());
             }
             GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v) {
                 const auto scale = S::load_half(scales + v * S::lanes);
@@ -129,41 +159,51 @@ struct Int8 {
 };
 
 struct Int4 {
+    // 128 + level, as the products of bytes take them
+    static constexpr auto BYTES = [] {
+        std::array<std::uint8_t, 16> bytes{};
+        for (int number = 0; number < 16; ++number) bytes[number] = static_cast<std::uint8_t>(128 + INT4_LEVELS[number]);
+        return bytes;
+    }();
+
     template <class S>
     static constexpr int tokens = S::tokens_int4;
 
     template <class S, int T>
     static void pass(const std::uint8_t* panel, int row, const Inputs& inputs, std::size_t token, float (*tile)[PANEL]) {
         Sums<S, T> sums;
+        const auto levels = S::table(BYTES.data());
         for (std::size_t group = 0; group < inputs.groups(); ++group) {
             const auto* scales = reinterpret_cast<const std::uint16_t*>(panel) + row;
-            const std::uint8_t* weights = panel + PANEL * 4 + row * 4;
-            panel += PANEL * 4 + PANEL * INT4_GROUP / 2;
+            const std::uint8_t* weights = panel + PANEL * 2 + row * 4;
+            panel += PANEL * 2 + PANEL * INT4_GROUP / 2;
             typename S::Int low[T][S::vectors], high[T][S::vectors];  // two sums each, so that none waits for the other
-            GPT2KIT_UNROLLED for (int t = 0; t < T; ++t)
-                GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v) low[t][v] = high[t][v] = S::set_int(0);
+            GPT2KIT_UNROLLED for (int t = 0; t < T; ++t) {
+                const auto begin = S::begin_int8(inputs.sums[(token + t) * inputs.groups() + group]);
+                GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v) low[t][v] = begin, high[t][v] = S::set_int(0);
+            }
             const std::int8_t* x = inputs.bytes + token * inputs.width + group * INT4_GROUP;
             GPT2KIT_UNROLLED for (int eight = 0; eight < INT4_GROUP / 8; ++eight, weights += PANEL * 4) {
-                typename S::Int w[S::vectors];
-                GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v) w[v] = S::load_int(weights + v * S::lanes * 4);
+                typename S::Int four[S::vectors], next[S::vectors];
+                GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v) {
+                    const auto both = S::load_int(weights + v * S::lanes * 4);
+                    four[v] = S::look_up(levels, S::template bits<0>(both, 15));
+                    next[v] = S::look_up(levels, S::template bits<4>(both, 15));
+                }
                 GPT2KIT_UNROLLED for (int t = 0; t < T; ++t) {
                     const std::int8_t* inputs_of_t = x + t * inputs.width + eight * 8;
                     const auto first = S::set_int(four_bytes(inputs_of_t)), second = S::set_int(four_bytes(inputs_of_t + 4));
                     GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v) {
-                        low[t][v] = S::add_low(low[t][v], w[v], first);
-                        high[t][v] = S::add_high(high[t][v], w[v], second);
+                        low[t][v] = S::add_int8(low[t][v], four[v], first);
+                        high[t][v] = S::add_int8(high[t][v], next[v], second);
                     }
                 }
             }
             GPT2KIT_UNROLLED for (int v = 0; v < S::vectors; ++v) {
-                const auto scale = S::load_half(scales + v * S::lanes), offset = S::load_half(scales + PANEL + v * S::lanes);
+                const auto scale = S::load_half(scales + v * S::lanes);
                 GPT2KIT_UNROLLED for (int t = 0; t < T; ++t) {
-                    const std::size_t place = (token + t) * inputs.groups() + group;
-                    const auto input_scale = S::set(inputs.scales[place]);
-                    const auto input_sum = S::set(inputs.scales[place] * static_cast<float>(inputs.sums[place]));
-                    const auto number = S::to_float(S::add_int(low[t][v], high[t][v]));
-                    sums.of[t][v] = S::multiply_add(number, S::multiply(scale, input_scale), sums.of[t][v]);
-                    sums.of[t][v] = S::multiply_add(offset, input_sum, sums.of[t][v]);
+                    const auto both = S::multiply(scale, S::set(inputs.scales[(token + t) * inputs.groups() + group]));
+                    sums.of[t][v] = S::multiply_add(S::to_float(S::add_int(low[t][v], high[t][v])), both, sums.of[t][v]);
                 }
             }
         }
@@ -212,7 +252,8 @@ void multiply_by_vectors(const Matrix& matrix, Share panels, const Inputs& input
     switch (matrix.format) {
         case Format::fp32: return multiply_as<S, Fp32>(matrix, panels, inputs, tokens, output);
         case Format::bf16: return multiply_as<S, Bf16>(matrix, panels, inputs, tokens, output);
-        case Format::int8: return multiply_as<S, Int8>(matrix, panels, inputs, tokens, output);
+        case Format::int8: return multiply_as<S, Bytes<EightBits>>(matrix, panels, inputs, tokens, output);
+        case Format::int6: return multiply_as<S, Bytes<SixBits>>(matrix, panels, inputs, tokens, output);
         case Format::int4: return multiply_as<S, Int4>(matrix, panels, inputs, tokens, output);
     }
 }
@@ -226,7 +267,7 @@ template <class S>
 Reading reading(Format format) {
     switch (format) {
         case Format::bf16: return S::bf16_products ? Reading::bf16 : Reading::floats;
-        case Format::int8: return Reading::bytes64;
+        case Format::int8: case Format::int6: return Reading::bytes64;
         case Format::int4: return Reading::bytes32;
         default: return Reading::floats;
     }

@@ -81,21 +81,21 @@ struct Avx2 {
         return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0b01)));
     }
 
-    // Products are summed in pairs of 16 bits first: 2 * 127 * 127 fits, unsigned weights up to 255 would not.
+    // Products are summed in pairs of 16 bits first: 2 * 128 * 127 fits, unsigned weights up to 255 would not.
     static Int begin_int8(std::int32_t) { return _mm256_setzero_si256(); }
     static Int add_int8(Int sums, Int weights, Int inputs) {
         const Int numbers = _mm256_xor_si256(weights, _mm256_set1_epi8(static_cast<char>(0x80)));
-        return add_pairs(sums, _mm256_maddubs_epi16(_mm256_abs_epi8(inputs), _mm256_sign_epi8(numbers, inputs)));
-    }
-    static Int add_low(Int sums, Int weights, Int inputs) {
-        return add_pairs(sums, _mm256_maddubs_epi16(_mm256_and_si256(weights, _mm256_set1_epi8(15)), inputs));
-    }
-    static Int add_high(Int sums, Int weights, Int inputs) { return add_low(sums, _mm256_srli_epi16(weights, 4), inputs); }
-
-private:
-    static Int add_pairs(Int sums, Int pairs) {
+        const Int pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(numbers), _mm256_sign_epi8(inputs, numbers));
         return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
+    template <int BY>
+    static Int bits(Int bytes, std::uint8_t mask) {
+        const Int moved = BY < 0 ? _mm256_slli_epi16(bytes, -BY) : _mm256_srli_epi16(bytes, BY);
+        return _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(mask)));
+    }
+    static Int table(const std::uint8_t* from) { return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)from)); }
+    static Int look_up(Int table, Int numbers) { return _mm256_shuffle_epi8(table, numbers); }
+    static Int either(Int a, Int b) { return _mm256_or_si256(a, b); }
 };
 
 }  // namespace gpt2kit

@@ -64,10 +64,14 @@ struct Avx512 {
     // The instruction multiplies unsigned bytes by signed ones: 128 times the inputs' sum is taken off beforehand.
     static Int begin_int8(std::int32_t sum_of_inputs) { return _mm512_set1_epi32(-128 * sum_of_inputs); }
     static Int add_int8(Int sums, Int weights, Int inputs) { return _mm512_dpbusd_epi32(sums, weights, inputs); }
-    static Int add_low(Int sums, Int weights, Int inputs) {
-        return _mm512_dpbusd_epi32(sums, _mm512_and_si512(weights, _mm512_set1_epi8(15)), inputs);
+    template <int BY>
+    static Int bits(Int bytes, std::uint8_t mask) {
+        return _mm512_and_si512(BY < 0 ? _mm512_slli_epi16(bytes, BY < 0 ? -BY : 0) : _mm512_srli_epi16(bytes, BY < 0 ? 0 : BY),
+                                _mm512_set1_epi8(static_cast<char>(mask)));
     }
-    static Int add_high(Int sums, Int weights, Int inputs) { return add_low(sums, _mm512_srli_epi16(weights, 4), inputs); }
+    static Int table(const std::uint8_t* from) { return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)from)); }
+    static Int look_up(Int table, Int numbers) { return _mm512_shuffle_epi8(table, numbers); }
+    static Int either(Int a, Int b) { return _mm512_or_si512(a, b); }
 
 private:
     static __mmask16 first(int count) { return static_cast<__mmask16>(count >= lanes ? 0xffff : (1u << count) - 1); }

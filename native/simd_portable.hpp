@@ -128,26 +128,43 @@ struct Portable {
         return sum;
     }
 
-    template <class Weight>
-    static Int add_products(Int sums, Int weights, Int inputs, Weight weight_of) {
+    // Of 4 bytes a lane: what the sum of products of (weights - 128) and inputs begins with, and the products added.
+    static Int begin_int8(std::int32_t /* sum of the inputs */) { return set_int(0); }
+    static Int add_int8(Int sums, Int weights, Int inputs) {
         std::uint8_t w[4 * lanes];
         std::int8_t x[4 * lanes];
         std::memcpy(w, weights.lane, sizeof w);
         std::memcpy(x, inputs.lane, sizeof x);
-        for (int i = 0; i < 4 * lanes; ++i) sums.lane[i / 4] += weight_of(w[i]) * x[i];
+        for (int i = 0; i < 4 * lanes; ++i) sums.lane[i / 4] += (w[i] - 128) * x[i];
         return sums;
     }
-    // Of 4 bytes a lane: what the sum of products of (weights - 128) and inputs begins with, and the products added.
-    static Int begin_int8(std::int32_t /* sum of the inputs */) { return set_int(0); }
-    static Int add_int8(Int sums, Int weights, Int inputs) {
-        return add_products(sums, weights, inputs, [](std::uint8_t w) { return w - 128; });
+    // Of every byte the bits of a mask, which are moved there from so many places above.
+    template <int BY>
+    static Int bits(Int bytes, std::uint8_t mask) {
+        const auto masks = static_cast<std::uint32_t>(mask) * 0x01010101u;
+        for (int i = 0; i < lanes; ++i) {
+            const auto lane = static_cast<std::uint32_t>(bytes.lane[i]);
+            bytes.lane[i] = static_cast<std::int32_t>((BY < 0 ? lane << (BY < 0 ? -BY : 0) : lane >> (BY < 0 ? 0 : BY)) & masks);
+        }
+        return bytes;
     }
-    // The same for the numbers 0..15 in the low halves of bytes, and in the high ones.
-    static Int add_low(Int sums, Int weights, Int inputs) {
-        return add_products(sums, weights, inputs, [](std::uint8_t w) { return w & 15; });
+    // 16 bytes, and of every byte 0..15 the one that it numbers.
+    static Int table(const std::uint8_t* from) {
+        Int result{};
+        std::memcpy(result.lane, from, 16);
+        return result;
     }
-    static Int add_high(Int sums, Int weights, Int inputs) {
-        return add_products(sums, weights, inputs, [](std::uint8_t w) { return w >> 4; });
+    static Int look_up(Int table, Int numbers) {
+        std::uint8_t from[16], places[4 * lanes];
+        std::memcpy(from, table.lane, sizeof from);
+        std::memcpy(places, numbers.lane, sizeof places);
+        for (std::uint8_t& place : places) place = from[place];
+        std::memcpy(numbers.lane, places, sizeof places);
+        return numbers;
+    }
+    static Int either(Int a, Int b) {
+        for (int i = 0; i < lanes; ++i) a.lane[i] |= b.lane[i];
+        return a;
     }
 };
 

@@ -1,5 +1,6 @@
 """The files of packed weights and words beside a model: used when they fit, made anew when not, missed by nobody."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpt2kit.errors import ConfigError
 from gpt2kit.formats import huggingface
 from gpt2kit.formats.peft_adapter import with_adapter
 from gpt2kit.generate import packed
@@ -130,6 +132,18 @@ def test_where_nothing_can_be_written_nothing_is_kept_and_nothing_fails(model):
     (model / "..packed-int8.partial").mkdir()  # in the way of the new file, for the administrator too
     assert same(weights_of(model), expected)
     assert not (model / ".packed-int8").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -2e6])
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_what_has_no_whole_number_is_refused(golden, value, precision):
+    checkpoint = huggingface.read(golden / "hf-safetensors")
+    tensor = checkpoint.tensors["h.1.mlp.c_fc.weight"]
+    values = np.array(tensor.load())
+    values[3, 5] = value
+    tensors = {**checkpoint.tensors, tensor.name: dataclasses.replace(tensor, load=lambda: values)}
+    with pytest.raises(ConfigError, match=rf"h\.1\.mlp\.c_fc\.weight holds NaN .* {precision} has no place"):
+        NativeEngine(dataclasses.replace(checkpoint, tensors=tensors), 1, precision)
 
 
 def test_small_models_are_not_kept(tmp_path, golden):

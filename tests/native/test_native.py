@@ -12,7 +12,7 @@ from gpt2kit.generate.native_engine import NativeEngine
 from gpt2kit.generate.sampling import RowState, choose, uniform
 from gpt2kit.model.initial import initial_checkpoint
 
-FORMATS = ["fp32", "bf16", "int8", "int4"]
+FORMATS = ["fp32", "bf16", "int8", "int6", "int4"]
 SHAPES = [(1, 1), (64, 64), (65, 63), (200, 130), (130, 1600)]  # outputs, inputs
 
 
@@ -54,7 +54,7 @@ def as_read(isa, format, inputs):
     """What a product makes of its inputs before it multiplies."""
     if format == "bf16" and isa in ("avx512_bf16", "amx"):
         return (np.ascontiguousarray(inputs).view(np.uint32) + 0x8000 & 0xFFFF0000).view(np.float32)
-    return to_bytes_and_back(inputs, {"int8": 64, "int4": 32}[format]) if format.startswith("int") else inputs
+    return to_bytes_and_back(inputs, 32 if format == "int4" else 64) if format.startswith("int") else inputs
 
 
 # --- packing ---
@@ -88,12 +88,14 @@ def test_int8_is_within_half_a_step_of_its_group(scale):
         assert (np.abs(found[:, begin : begin + 64] - group) <= 0.5 * step + 127 * step / 2048 + 1e-7).all()
 
 
-def test_int4_errs_less_than_rounding_to_16_even_steps():
+@pytest.mark.parametrize(("format", "group", "levels", "share"), [("int6", 64, 32, 0.95), ("int4", 32, 8, 0.9)])
+def test_fewer_bits_err_less_than_the_range_cut_into_even_steps(format, group, levels, share):
     values = matrix(64, 640)
-    groups = values.reshape(64, -1, 32)
-    low, high = groups.min(axis=-1, keepdims=True), groups.max(axis=-1, keepdims=True)
-    plain = (low + np.rint((groups - low) / (high - low) * 15) * (high - low) / 15).reshape(values.shape)
-    assert np.square(unpacked("int4", values) - values).mean() < 0.9 * np.square(plain - values).mean()
+    groups = values.reshape(64, -1, group)
+    farthest = np.take_along_axis(groups, np.abs(groups).argmax(axis=-1, keepdims=True), axis=-1)
+    step = farthest / -levels  # as llama.cpp's Q4_0 takes it
+    plain = (np.clip(np.rint(groups / step), -levels, levels - 1) * step).reshape(values.shape)
+    assert np.square(unpacked(format, values) - values).mean() < share * np.square(plain - values).mean()
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -101,6 +103,11 @@ def test_int4_errs_less_than_rounding_to_16_even_steps():
 def test_a_matrix_of_one_number_stays_it(format, value):
     values = np.full((65, 70), value, np.float32)
     np.testing.assert_allclose(unpacked(format, values), values, rtol=2**-11)
+
+
+@pytest.mark.parametrize(("format", "bits"), zip(FORMATS, [32, 16, 8.25, 6.25, 4.5], strict=True))
+def test_so_many_bits_a_weight(format, bits):
+    assert _native.packed_bytes(format, 128, 192) * 8 == bits * 128 * 192
 
 
 def test_wrong_sizes_are_refused():

@@ -35,8 +35,8 @@ class EngineConfig:
     device: DeviceName = "auto"
     """auto: a GPU where torch finds one."""
     precision: Precision = "auto"
-    """Of the weights in the native engine: bf16 takes half the memory of fp32, int8 a quarter, int4 less than a fifth;
-    less memory is faster and less exact. auto: bf16 where the model was saved in it, else fp32."""
+    """Of the weights in the native engine: bf16 takes half the memory of fp32, int8 a quarter, int4 a sixth; less
+    memory is faster and less exact. auto: bf16 where the model was saved in it, else fp32."""
     kv_cache: CachePrecision = "fp32"
     """What the native engine remembers of the texts: bf16 takes half the memory."""
     threads: int | None = None

@@ -16,7 +16,7 @@ from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import ConfigError, OutOfMemory
 from gpt2kit.generate.cache_memory import free_for_cache, ids_that_fit
 from gpt2kit.generate.engine import Row
-from gpt2kit.generate.packed import head_precision, packed_weights
+from gpt2kit.generate.packed import head_format, packed_weights
 
 TOO_LARGE = "not enough memory; take a smaller model, --precision int8, or fewer samples at once (batch_size)"
 WORTH_SHARING = 1_000_000  # parameters; with fewer, threads wait for each other longer than they work
@@ -66,10 +66,10 @@ class NativeEngine:
             attention_scales=[config.attention_scale(layer) for layer in range(config.layers)],
         )
         try:
-            head = head_precision(self.precision)
             weights = packed_weights(checkpoint, self.precision, self.threads)
             self.weight_bytes = sum(array.nbytes for name, array in weights.items() if _is_read_whole(name, config))
-            self._model = _native.Model(shape, self.precision, head, weights, slots, bf16_cache, self.threads)
+            formats = self.precision, head_format(self.precision)
+            self._model = _native.Model(shape, *formats, weights, slots, bf16_cache, self.threads)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         except MemoryError:

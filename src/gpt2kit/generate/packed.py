@@ -24,6 +24,7 @@ import numpy as np
 from gpt2kit.atomic import replacing
 from gpt2kit.checkpoint import Checkpoint
 from gpt2kit.config.engine import Precision
+from gpt2kit.errors import ConfigError
 from gpt2kit.tokenizer.byte_level import ByteLevelBPE
 from gpt2kit.tokenizer.flat_vocabulary import FlatVocabulary
 from gpt2kit.tokenizer.open import open_tokenizer
@@ -36,6 +37,7 @@ MAGIC = b"gpt2kit packed 2"
 PAGE = 4096
 # Smaller models are packed as fast as a file is read.
 WORTH_KEEPING = 32_000_000
+LARGEST = 1e6  # weight that whole numbers times a scale may stand for: of larger ones halves hold no scale
 
 Arrays = dict[str, np.ndarray]
 
@@ -77,9 +79,9 @@ def packed_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     return ByteLevelBPE(FlatVocabulary(**flat))
 
 
-def head_precision(precision: Precision) -> Precision:
+def head_format(precision: Precision) -> str:
     """How the embedding and the head are packed: 4 bits there cost more than in all layers together."""
-    return "int8" if precision == "int4" else precision
+    return "int6" if precision == "int4" else precision
 
 
 def packed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
@@ -89,7 +91,7 @@ def packed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
     return sum(
         4 * math.prod(tensor.shape)
         if len(tensor.shape) < 2 or name == "wpe.weight"
-        else _native.packed_bytes(head_precision(precision), *tensor.shape)
+        else _native.packed_bytes(head_format(precision), *tensor.shape)
         if _stands_upright(name)
         else _native.packed_bytes(precision, *tensor.shape[::-1])
         for name, tensor in checkpoint.tensors.items()
@@ -108,8 +110,13 @@ def _place(checkpoint: Checkpoint, part: str) -> Path | None:
 def _pack(checkpoint: Checkpoint, precision: Precision, threads: int) -> Iterator[tuple[str, np.ndarray]]:
     for name, tensor in checkpoint.tensors.items():
         values = np.asarray(tensor.read_float32())
+        if precision in ("int8", "int4") and not (values.max() < LARGEST and values.min() > -LARGEST):
+            raise ConfigError(
+                f"{name} holds NaN or numbers beyond {LARGEST:,.0f}, for which {precision} has no place;"
+                " `gpt2 inspect --tensors` shows all such tensors, --precision bf16 or fp32 takes them as they are"
+            )
         if _stands_upright(name):  # and without bias
-            yield name, _matrix(values, head_precision(precision), threads)
+            yield name, _matrix(values, head_format(precision), threads)
             yield name.replace("weight", "bias"), np.zeros(_filled_up(len(values)), np.float32)
         elif name == "wpe.weight":
             yield name, np.ascontiguousarray(values).reshape(-1)
@@ -119,11 +126,11 @@ def _pack(checkpoint: Checkpoint, precision: Precision, threads: int) -> Iterato
             yield name, np.pad(values, (0, _filled_up(values.size) - values.size))
 
 
-def _matrix(values_OI: np.ndarray, precision: Precision, threads: int) -> np.ndarray:
+def _matrix(values_OI: np.ndarray, format: str, threads: int) -> np.ndarray:
     from gpt2kit import _native  # a tokenizer is kept where no native engine was built, too
 
-    packed = _native.huge_pages(_native.packed_bytes(precision, *values_OI.shape))
-    _native.pack(precision, values_OI, packed, threads)
+    packed = _native.huge_pages(_native.packed_bytes(format, *values_OI.shape))
+    _native.pack(format, values_OI, packed, threads)
     return packed
 
 
