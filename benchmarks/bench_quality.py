@@ -150,8 +150,11 @@ def measure(name: str, text: str) -> None:
 
     def tell(kind: str, rounded: Checkpoint, precision: str, size_bytes: int) -> None:
         cost = perplexity(rounded, precision, text) / exact - 1
-        nats = divergence(checkpoint, rounded, precision, text)
-        print(f"  {kind}: perplexity {cost:+.4%}, divergence {nats:.6f} nats; {size_bytes / 1e6:.2f} MB", flush=True)
+        nats, chance = divergence(checkpoint, rounded, precision, text)
+        print(
+            f"  {kind}: perplexity {cost:+.4%} ± {chance:.4%}, divergence {nats:.6f} nats; {size_bytes / 1e6:.2f} MB",
+            flush=True,
+        )
 
     for precision in ("bf16", "int8", "int4"):
         tell(precision, checkpoint, precision, packed_bytes(checkpoint, precision))
@@ -163,11 +166,15 @@ def measure(name: str, text: str) -> None:
     greedy(checkpoint, text)
 
 
-def divergence(exact: Checkpoint, rounded: Checkpoint, precision: str, text: str) -> float:
-    """How far the predictions are apart, Kullback-Leibler, a token: unlike perplexity it cannot fall by luck."""
-    ids = open_tokenizer(exact.tokenizer_files, exact.origin).encode(text)[:COMPARED]
+def divergence(exact: Checkpoint, rounded: Checkpoint, precision: str, text: str) -> tuple[float, float]:
+    """How far the predictions are apart, Kullback-Leibler, a token: unlike perplexity it cannot fall by luck.
+
+    And the standard error of the difference in perplexity over the whole text, for the luck of which tokens come.
+    """
+    whole = open_tokenizer(exact.tokenizer_files, exact.origin).encode(text)
+    ids = whole[:COMPARED]
     engines = NativeEngine(exact, 1, "fp32"), NativeEngine(rounded, 1, precision)
-    total = 0.0
+    total, differences = 0.0, []
     for begin in range(0, len(ids), PIECE):
         logprobs_TV = []
         for engine in engines:
@@ -176,7 +183,9 @@ def divergence(exact: Checkpoint, rounded: Checkpoint, precision: str, text: str
             logits_TV -= logits_TV.max(axis=1, keepdims=True)
             logprobs_TV.append(logits_TV - np.log(np.exp(logits_TV).sum(axis=1, keepdims=True)))
         total += float((np.exp(logprobs_TV[0]) * (logprobs_TV[0] - logprobs_TV[1])).sum())
-    return total / len(ids)
+        next_ids = ids[begin + 1 : begin + PIECE]
+        differences.append((logprobs_TV[0] - logprobs_TV[1])[range(len(next_ids)), next_ids])
+    return total / len(ids), float(np.concatenate(differences).std() / np.sqrt(len(whole)))
 
 
 def perplexity(checkpoint: Checkpoint, precision: str, text: str) -> float:

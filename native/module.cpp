@@ -94,10 +94,10 @@ constexpr auto LISTENS = std::chrono::milliseconds(50);  // a long step hears Ct
 // A model that keeps alive the arrays its weights lie in.
 class PyModel {
 public:
-    PyModel(Shape shape, const std::string& format, const std::string& head_format, std::map<std::string, nb::ndarray<nb::ro>> arrays, int slots,
-            bool bf16_cache, int threads)
-        : arrays_(std::move(arrays)),
-          model_(shape, weights(shape, format_of(format), format_of(head_format)), slots, bf16_cache, threads, chosen_isa()) {}
+    using Formats = std::map<std::string, std::string>;  // of every matrix, by its name
+
+    PyModel(Shape shape, const Formats& formats, std::map<std::string, nb::ndarray<nb::ro>> arrays, int slots, bool bf16_cache, int threads)
+        : arrays_(std::move(arrays)), model_(shape, weights(shape, formats), slots, bf16_cache, threads, chosen_isa()) {}
 
     nb::ndarray<nb::numpy, const float, nb::ndim<2>> step(const std::vector<std::tuple<int, Ids, int>>& rows) {
         std::vector<Row> asked;
@@ -136,8 +136,9 @@ private:
         return static_cast<const float*>(array.data());
     }
 
-    Matrix matrix(const std::string& name, Format format, int rows, int width) {
+    Matrix matrix(const std::string& name, const Formats& formats, int rows, int width) {
         const auto& array = arrays_.at(name + ".weight");
+        const Format format = format_of(formats.at(name + ".weight"));
         require(array.dtype() == nb::dtype<std::uint8_t>() && array.size() == packed_bytes(format, rows, width),
                 name + ": the packed matrix has another size");
         const std::size_t filled = panels_of(rows) * PANEL;
@@ -149,7 +150,7 @@ private:
         return {floats(name + ".weight", filled), floats(name + ".bias", filled)};
     }
 
-    Weights weights(const Shape& shape, Format format, Format head_format) {
+    Weights weights(const Shape& shape, const Formats& formats) {
         Weights all;
         const int width = shape.width, inner = shape.inner_width;
         for (int index = 0; index < shape.layers; ++index) {
@@ -157,16 +158,16 @@ private:
             all.layers.push_back({
                 .norm1 = norm(h + "ln_1", width),
                 .norm2 = norm(h + "ln_2", width),
-                .attention_in = matrix(h + "attn.c_attn", format, 3 * width, width),
-                .attention_out = matrix(h + "attn.c_proj", format, width, width),
-                .mlp_in = matrix(h + "mlp.c_fc", format, inner, width),
-                .mlp_out = matrix(h + "mlp.c_proj", format, width, inner),
+                .attention_in = matrix(h + "attn.c_attn", formats, 3 * width, width),
+                .attention_out = matrix(h + "attn.c_proj", formats, width, width),
+                .mlp_in = matrix(h + "mlp.c_fc", formats, inner, width),
+                .mlp_out = matrix(h + "mlp.c_proj", formats, width, inner),
             });
         }
         all.norm = norm("ln_f", width);
         all.positions = floats("wpe.weight", static_cast<std::size_t>(shape.window) * width);
-        all.tokens = matrix("wte", head_format, shape.vocabulary, width);
-        all.head = arrays_.count("lm_head.weight") ? matrix("lm_head", head_format, shape.vocabulary, width) : all.tokens;
+        all.tokens = matrix("wte", formats, shape.vocabulary, width);
+        all.head = arrays_.count("lm_head.weight") ? matrix("lm_head", formats, shape.vocabulary, width) : all.tokens;
         return all;
     }
 
@@ -262,8 +263,8 @@ NB_MODULE(_native, module) {
             new (shape) Shape{vocabulary, window, width, layers, heads, inner_width, activation, epsilon, std::move(attention_scales)};
         }, nb::kw_only(), "vocabulary"_a, "window"_a, "width"_a, "heads"_a, "inner_width"_a, "activation"_a, "epsilon"_a, "attention_scales"_a);
     nb::class_<PyModel>(module, "Model")
-        .def(nb::init<Shape, const std::string&, const std::string&, std::map<std::string, nb::ndarray<nb::ro>>, int, bool, int>(),
-             "shape"_a, "format"_a, "head_format"_a, "arrays"_a, "slots"_a, "bf16_cache"_a, "threads"_a)
+        .def(nb::init<Shape, const PyModel::Formats&, std::map<std::string, nb::ndarray<nb::ro>>, int, bool, int>(),
+             "shape"_a, "formats"_a, "arrays"_a, "slots"_a, "bf16_cache"_a, "threads"_a)
         .def("step", &PyModel::step, "rows"_a, "Append ids: rows of (slot, ids int32, how many of the last ids want logits).")
         .def("truncate", [](PyModel& self, int slot, int length) { self.model().truncate(slot, length); }, "slot"_a, "length"_a)
         .def("share", [](PyModel& self, int source, int target, int length) { self.model().share(source, target, length); },

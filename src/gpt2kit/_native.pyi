@@ -28,8 +28,7 @@ class Model:
     def __init__(
         self,
         shape: Shape,
-        format: str,
-        head_format: str,
+        formats: Mapping[str, str],
         arrays: Mapping[str, np.ndarray],
         slots: int,
         bf16_cache: bool,

@@ -16,7 +16,7 @@ from gpt2kit.config.model import ModelConfig
 from gpt2kit.errors import ConfigError, OutOfMemory
 from gpt2kit.generate.cache_memory import free_for_cache, ids_that_fit
 from gpt2kit.generate.engine import Row
-from gpt2kit.generate.packed import head_format, packed_weights
+from gpt2kit.generate.packed import format_of, packed_weights
 
 TOO_LARGE = "not enough memory; take a smaller model, --precision int8, or fewer samples at once (batch_size)"
 WORTH_SHARING = 1_000_000  # parameters; with fewer, threads wait for each other longer than they work
@@ -68,8 +68,9 @@ class NativeEngine:
         try:
             weights = packed_weights(checkpoint, self.precision, self.threads)
             self.weight_bytes = sum(array.nbytes for name, array in weights.items() if _is_read_whole(name, config))
-            formats = self.precision, head_format(self.precision)
-            self._model = _native.Model(shape, *formats, weights, slots, bf16_cache, self.threads)
+            matrices = [name for name, array in weights.items() if array.dtype == np.uint8]
+            formats = {name: format_of(name, self.precision) for name in matrices}
+            self._model = _native.Model(shape, formats, weights, slots, bf16_cache, self.threads)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         except MemoryError:

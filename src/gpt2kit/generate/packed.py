@@ -39,6 +39,8 @@ PAGE = 4096
 WORTH_KEEPING = 32_000_000
 LARGEST = 1e6  # weight that whole numbers times a scale may stand for: of larger ones halves hold no scale
 
+SENSITIVE = {"wte.weight", "lm_head.weight", "h.0.attn.c_attn.weight"}
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -79,9 +81,9 @@ def packed_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     return ByteLevelBPE(FlatVocabulary(**flat))
 
 
-def head_format(precision: Precision) -> str:
-    """How the embedding and the head are packed: 4 bits there cost more than in all layers together."""
-    return "int6" if precision == "int4" else precision
+def format_of(name: str, precision: Precision) -> str:
+    """How a matrix is packed. In int4 a few have 6 bits: 4 there would cost more than in all others together."""
+    return "int6" if precision == "int4" and name in SENSITIVE else precision
 
 
 def packed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
@@ -91,9 +93,7 @@ def packed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
     return sum(
         4 * math.prod(tensor.shape)
         if len(tensor.shape) < 2 or name == "wpe.weight"
-        else _native.packed_bytes(head_format(precision), *tensor.shape)
-        if _stands_upright(name)
-        else _native.packed_bytes(precision, *tensor.shape[::-1])
+        else _native.packed_bytes(format_of(name, precision), *tensor.shape[:: 1 if _stands_upright(name) else -1])
         for name, tensor in checkpoint.tensors.items()
     )
 
@@ -116,12 +116,12 @@ def _pack(checkpoint: Checkpoint, precision: Precision, threads: int) -> Iterato
                 " `gpt2 inspect --tensors` shows all such tensors, --precision bf16 or fp32 takes them as they are"
             )
         if _stands_upright(name):  # and without bias
-            yield name, _matrix(values, head_format(precision), threads)
+            yield name, _matrix(values, format_of(name, precision), threads)
             yield name.replace("weight", "bias"), np.zeros(_filled_up(len(values)), np.float32)
         elif name == "wpe.weight":
             yield name, np.ascontiguousarray(values).reshape(-1)
         elif values.ndim == 2:
-            yield name, _matrix(values.T, precision, threads)
+            yield name, _matrix(values.T, format_of(name, precision), threads)
         else:
             yield name, np.pad(values, (0, _filled_up(values.size) - values.size))
 
