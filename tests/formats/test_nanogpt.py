@@ -68,6 +68,20 @@ def test_torch_finds_what_nanogpt_loads(as_theirs, tmp_path):
     np.testing.assert_array_equal(state["transformer.h.1.attn.c_attn.weight"].numpy(), stored.T)
 
 
+def test_torchs_adamw_goes_on_with_the_optimizer(as_theirs, tmp_path):
+    nanogpt.write(as_theirs, tmp_path, silent)
+    found = torch.load(tmp_path / "ckpt.pt", weights_only=True)
+    weights = [weight.requires_grad_() for name, weight in found["model"].items() if name != "lm_head.weight"]
+    matrices, vectors = ([weight for weight in weights if (weight.dim() > 1) is wanted] for wanted in (True, False))
+    optimizer = torch.optim.AdamW([{"params": matrices}, {"params": vectors}])
+    optimizer.load_state_dict(found["optimizer"])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0]
+    before = torch.stack([weight.detach().sum() for weight in weights])
+    sum(weight.sum() for weight in weights).backward()
+    optimizer.step()
+    assert (torch.stack([weight.detach().sum() for weight in weights]) < before).all()
+
+
 def test_the_activation_of_a_gpt2_is_remembered_and_told_of(model, tmp_path):
     with pytest.warns(UserWarning, match="nanoGPT computes gelu_exact, this model gelu_tanh"):
         conversion = convert(model, tmp_path / "out", to="nanogpt")

@@ -157,6 +157,12 @@ def test_torch_reads_every_shape_that_we_write(file, shape):
     assert (tuple(found.shape), found.tolist()) == (shape, values.tolist())
 
 
+def test_torch_reads_the_lists_that_we_write(file):
+    value = {"groups": [{"params": [0, 1], "betas": [0.9, 0.95]}, {"params": []}], "state": {}}
+    write_object(value, file)
+    assert torch.load(file, weights_only=True) == value
+
+
 def test_tensors_that_are_the_same_share_their_storage(file):
     first, other = in_memory(np.ones(1000, np.float32)), in_memory(np.ones(1000, np.float32))
     write_object({"a": first, "b": replace(first, name="b"), "c": other}, file)

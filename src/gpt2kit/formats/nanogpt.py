@@ -4,9 +4,10 @@
      "iter_num", "best_val_loss", "config": the settings of its train.py}
 Names are those of PyTorch's modules, "_orig_mod." before them where torch.compile was used; matrices stand as
 [out, in]; without `bias` there are no biases, which is as if they were 0. The vocabulary, often filled up to 50304, is
-not in the file: it is GPT-2's, or that of the text's characters (meta.pkl, which is not opened: pickles run code).
-nanoGPT computes gelu_exact. For a model of another activation, config["activation"] says so; only gpt2kit heeds it.
-Source: github.com/karpathy/nanoGPT, model.py and train.py.
+not in the file: sample.py takes GPT-2's, or that of the text's characters (meta.pkl, which is not opened: pickles run
+code). nanoGPT computes gelu_exact. For a model of another activation, config["activation"] says so; only gpt2kit heeds
+it. The optimizer that is written remembers nothing, and lets `train.py --init_from=resume` go on with the weights.
+Source: github.com/karpathy/nanoGPT, model.py, sample.py and train.py.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def read(path: Path, *, step: int | None = None) -> Checkpoint:
 
 
 def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
-    """Write the directory `path`: ckpt.pt, for nanoGPT's sample.py, and the tokenizer's files beside it."""
+    """Write the directory `path`: ckpt.pt, for sample.py and train.py, and the tokenizer's files beside it."""
     config = checkpoint.config
     ordinary = replace(
         config,
@@ -102,6 +103,7 @@ def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
     write_object(
         {
             "model": {**model, "lm_head.weight": replace(embedding, name="lm_head.weight")},
+            "optimizer": _new_optimizer(config),
             "model_args": {**shape, "bias": True, "dropout": 0.0},
             "iter_num": checkpoint.step or 0,
             "best_val_loss": 1e9,
@@ -132,6 +134,18 @@ def _config(found: Mapping[str, Any], file: Path) -> ModelConfig:
         )
     except ConfigError as error:
         raise FormatError(file, None, f"model_args: {error}") from None
+
+
+def _new_optimizer(config: ModelConfig) -> dict[str, object]:
+    """The state of model.py's AdamW before its first step, as train.py sets it: matrices decay, vectors not."""
+    shapes = tensor_shapes(config).values()
+    matrices = sum(len(shape) == 2 for shape in shapes)
+    settings = {"lr": 6e-4, "betas": [0.9, 0.95], "eps": 1e-8}
+    groups = [
+        {**settings, "weight_decay": weight_decay, "params": list(numbers)}
+        for weight_decay, numbers in ((0.1, range(matrices)), (0.0, range(matrices, len(shapes))))
+    ]
+    return {"state": {}, "param_groups": groups}
 
 
 def _turned(tensor: LazyTensor) -> LazyTensor:

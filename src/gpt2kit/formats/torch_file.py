@@ -170,9 +170,9 @@ def _read_stream(path: Path, file: BinaryIO, storages: _Storages) -> object:
 
 
 def write_object(value: Mapping[str, object], path: Path, report: Report = silent) -> None:
-    """Write the zip in place of `path`: dicts, texts, numbers, and tensors, of which one is in memory at a time.
+    """Write the zip in place of `path`: dicts, lists, texts, numbers, and tensors, of which one is in memory at a time.
 
-    Tensors of the same `load` share a storage.
+    Tensors of the same `load` share a storage; none may be in a list.
     """
     storages: dict[Callable[[], np.ndarray], tuple[Storage, LazyTensor]] = {}
 

@@ -308,13 +308,15 @@ def _kind(found: object) -> str:
 
 
 def encode_object(value: object) -> bytes:
-    """The pickle, protocol 2, of dicts, texts, numbers and tensors; every torch reads it, with weights_only too."""
+    """The pickle, protocol 2, of dicts, lists, texts, numbers, tensors; every torch reads it, with weights_only too."""
     return b"\x80\x02" + _encode_any(value) + b"."
 
 
 def _encode_any(value: object) -> bytes:
     if isinstance(value, Mapping):
         return b"}(" + b"".join(_encode_any(part) for pair in value.items() for part in pair) + b"u"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(_encode_any, value)) + b"e"
     if isinstance(value, StoredTensor):
         return _encode_tensor(value)
     if isinstance(value, bool):
