@@ -164,6 +164,11 @@ def test_padding_and_special_tokens_are_kept(source, tmp_path):
 def test_without_a_vocabulary_the_file_has_none(source, tmp_path):
     convert(replace(source, tokenizer_files={}), tmp_path / "out.gguf", to="gguf")
     assert open_checkpoint(tmp_path / "out.gguf").tokenizer_files == {}
+    settings, tensors = open_file(tmp_path / "out.gguf")
+    told = {name: value for name, value in settings.items() if name.endswith("vocab_size") or "tokenizer" in name}
+    assert told == {"tokenizer.ggml.model": "no_vocab", "gpt2.vocab_size": 320}
+    none = rewritten(settings, tensors, tmp_path / "none.gguf", {"tokenizer.ggml.model": TypedValue(STRING, "none")})
+    assert open_checkpoint(none).tokenizer_files == {}
 
 
 @pytest.mark.parametrize(

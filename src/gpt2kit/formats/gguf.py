@@ -3,6 +3,7 @@
 Settings: general.architecture = "gpt2"; gpt2.block_count, .context_length, .embedding_length, .feed_forward_length,
     .attention.head_count, .attention.layer_norm_epsilon; tokenizer.ggml.model = "gpt2", .pre = "gpt-2", .tokens (as
     vocab.json spells them, in order of id), .token_type, .merges ("left right"), .eos_token_id, ...
+    Without a vocabulary tokenizer.ggml.model = "no_vocab", and gpt2.vocab_size, which the tokens tell otherwise.
 Tensors: token_embd, position_embd, output_norm, blk.N.(attn_norm, attn_qkv, attn_output, ffn_norm, ffn_up, ffn_down);
     output.weight only where the head is not the embedding. Matrices stand as [out, in]; vectors and positions are F32.
 llama.cpp computes gelu_tanh and scales attention in the ordinary way: another GPT-2 would be another model there, so it
@@ -247,7 +248,7 @@ def _whole(settings: Mapping[str, Any], name: str, file: Path) -> int:
 def _tokenizer_files(settings: Mapping[str, Any], file: Path) -> dict[str, bytes]:
     """The vocabulary as files that a tokenizer is read from."""
     model = settings.get("tokenizer.ggml.model", "no_vocab")
-    if model == "no_vocab":
+    if model in ("no_vocab", "none"):
         return {}
     if model != "gpt2":
         warnings.warn(f"{file}: its tokenizer is of the kind {model!r:.80}, not GPT-2's, and is not read", stacklevel=3)
@@ -281,7 +282,10 @@ def _tokenizer_settings(checkpoint: Checkpoint) -> dict[str, TypedValue]:
             warnings.warn(
                 f"{checkpoint.origin}: left behind, for llama.cpp's GPT-2 has no such words: {names}", stacklevel=3
             )
-        return {f"{prefix}.model": TypedValue(gguf_file.STRING, "no_vocab")}
+        return {
+            f"{prefix}.model": TypedValue(gguf_file.STRING, "no_vocab"),
+            "gpt2.vocab_size": TypedValue(gguf_file.U32, checkpoint.config.vocab_size),
+        }
     vocabulary = read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin)
     tokens = [f"[PAD{id}]" for id in range(checkpoint.config.vocab_size)]
     kinds = [UNUSED] * len(tokens)

@@ -1,4 +1,4 @@
-"""How GGUF keeps numbers: plain, or rounded in blocks of a row. Of llama.cpp's kinds, those that its GPT-2s come in.
+"""How GGUF keeps numbers: plain, or rounded in blocks of a row. Of llama.cpp's kinds, the plain and the oldest ones.
 
 Source: ggml/src/ggml-quants.c in github.com/ggml-org/llama.cpp. Blocks, little-endian:
     Q8_0   32 values: f16 scale d | 32 x i8 q                                         value = d q
@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpt2kit.errors import ConfigError
-
-HIGHEST = 65504  # of float16, which scales are
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class BlockKind:
         assert self.blocks_of, f"{self.name} is only read"
         blocks = self.blocks_of(values_RC.reshape(-1, self.block))
         if not np.isfinite(_scales(blocks[:, :2])).all():
-            raise ConfigError(f"holds values that {self.name} has no scale for, NaN or beyond {HIGHEST * 8:,}")
+            raise ConfigError(f"holds values that {self.name} has no scale for: NaN, or too large for float16")
         return blocks.reshape(len(values_RC), -1)
 
 

@@ -93,16 +93,18 @@ def open_file(path: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     end = start
     for info in sorted(infos, key=lambda info: info.offset):
         begin = start + info.offset
+        if info.name in tensors:
+            raise FormatError(path, info.place, f"a second tensor {info.name:.80}")
         if info.offset % alignment or begin < end:
             raise FormatError(
-                path, info.place, f"{info.name} begins at {begin}; expected a multiple of {alignment}, {end} or more"
+                path,
+                info.place,
+                f"{info.name:.80} begins at {begin}; expected a multiple of {alignment} from {end} on",
             )
         end = begin + info.size_bytes
         if end > size:
-            raise TruncatedFile(path, size, f"the file ends {end - size} bytes before the tensor {info.name} does")
+            raise TruncatedFile(path, size, f"the file ends {end - size} bytes before the tensor {info.name:.80} does")
         tensors[info.name] = StoredTensor(path, info.kind, info.shape, begin)
-    if len(tensors) < len(infos):
-        raise FormatError(path, None, "two tensors have the same name")
     return settings, tensors
 
 
@@ -122,15 +124,16 @@ def write_file(
         sizes.append(kind.bytes_of(int(np.prod(shape, dtype=np.int64))))
         head.append(_string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), kind.number, end))
         end += -(-sizes[-1] // ALIGNMENT) * ALIGNMENT
+    header = b"".join(head)
+    header += bytes(-len(header) % ALIGNMENT)
     with replacing(path) as file:
-        file.write(b"".join(head))
-        file.write(bytes(-file.tell() % ALIGNMENT))
+        file.write(header)
         for (_, _, rows), size_bytes in zip(tensors.values(), sizes, strict=True):
             content = np.ascontiguousarray(rows()).data
             assert content.nbytes == size_bytes, f"promised {size_bytes} bytes and gave {content.nbytes}"
             file.write(content)
             file.write(bytes(-file.tell() % ALIGNMENT))
-            report(Progress(f"write {path.name}", file.tell(), end, "byte"))
+            report(Progress(f"write {path.name}", file.tell(), len(header) + end, "byte"))
 
 
 class _Header:
@@ -199,7 +202,11 @@ class _Info:
                 raise self._error(header, f"claims the shape {self.shape}; expected 1 to {MAX_ELEMENTS} elements")
         if number not in KINDS:
             known = ", ".join(kind.name for kind in KINDS.values())
-            raise self._error(header, f"is of the type {number}, which is not read; read are {known}")
+            raise self._error(
+                header,
+                f"is of the type {number}, which is not read; read are {known}; make one of these: "
+                "llama-quantize --allow-requantize FILE NEW.gguf Q8_0",
+            )
         self.kind = KINDS[number]
         if self.shape[-1] % self.kind.block:
             raise self._error(
