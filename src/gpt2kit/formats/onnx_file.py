@@ -42,6 +42,7 @@ STORED = {
     FLOAT64: ("float64", "<f8"),
     16: ("bfloat16", "<u2"),
 }
+TYPES = {dtype: number for number, (dtype, _) in STORED.items()}
 MAX_FIELDS = 200_000  # GPT-2 XL as optimum exports it has some 20,000
 MAX_TEXT_BYTES = 10_000  # of one name
 LARGEST_BYTES = 1_500_000_000  # of all tensors, for them to stand in the model itself
@@ -75,7 +76,7 @@ def open_tensors(path: Path) -> dict[str, LazyTensor]:
 def write_model(
     model: bytes, graph: bytes, tensors: Mapping[str, LazyTensor], path: Path, report: Report = silent
 ) -> None:
-    """Write the file in place of `path`, its tensors as float32, one in memory at a time.
+    """Write the file in place of `path`, one of its tensors in memory at a time.
 
     Args:
         model: the fields of the model, but the graph.
@@ -84,27 +85,26 @@ def write_model(
         path: where to; the tensors of a large model go to a file of this name and "_data", which comes first.
         report: told how far it is, in bytes.
     """
-    wide = {name: tensor.stored_as("float32") for name, tensor in tensors.items()}
-    total = sum(tensor.size_bytes for tensor in wide.values())
+    total = sum(tensor.size_bytes for tensor in tensors.values())
     beside = total > LARGEST_BYTES
-    places = _write_beside(wide, path.with_name(f"{path.name}_data"), total, report) if beside else {}
-    heads = {name: _head(name, tensor) + places.get(name, b"") for name, tensor in wide.items()}
+    places = _write_beside(tensors, path.with_name(f"{path.name}_data"), total, report) if beside else {}
+    heads = {name: _head(name, tensor) + places.get(name, b"") for name, tensor in tensors.items()}
     if not beside:
-        heads = {name: head + _opening(RAW, wide[name].size_bytes) for name, head in heads.items()}
-    inside_bytes = {name: len(head) + (0 if beside else wide[name].size_bytes) for name, head in heads.items()}
+        heads = {name: head + _opening(RAW, tensors[name].size_bytes) for name, head in heads.items()}
+    inside_bytes = {name: len(head) + (0 if beside else tensors[name].size_bytes) for name, head in heads.items()}
     graph_bytes = len(graph) + sum(len(_opening(TENSOR, size)) + size for size in inside_bytes.values())
     with replacing(path) as file:
         file.write(model + _opening(GRAPH, graph_bytes) + graph)
         for name, head in heads.items():
             file.write(_opening(TENSOR, inside_bytes[name]) + head)
             if not beside:
-                file.write(wide[name].read_bytes())
+                file.write(tensors[name].read_bytes())
                 report(Progress(f"write {path.name}", file.tell(), len(model) + graph_bytes, "byte"))
 
 
 def _head(name: str, tensor: LazyTensor) -> bytes:
     dimensions = b"".join(number_field(DIMENSION, length) for length in tensor.shape)
-    return dimensions + number_field(TYPE, FLOAT32) + bytes_field(NAME, name.encode())
+    return dimensions + number_field(TYPE, TYPES[tensor.dtype]) + bytes_field(NAME, name.encode())
 
 
 def _opening(number: int, size: int) -> bytes:

@@ -4,12 +4,14 @@ Names of inputs and outputs are those of optimum's exports:
     input_ids, position_ids [B, T] and attention_mask [B, S], int64; the mask is 0 where a row has no token
     past_key_values.N.key, past_key_values.N.value [B, H, P, K], float32; P may be 0
     logits [B, T, V]   present.N.key, present.N.value [B, H, S, K]: the past, and what is new
+All is computed in float32. Weights of 16 bits are widened where they are used: onnxruntime does so once, as it loads.
 Shape letters: B batch   T new positions   P past positions   S all of them, P + T   D width   H heads   K head width
     I inner width   V vocabulary
 """
 
 from __future__ import annotations
 
+from collections.abc import Set
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,7 +29,7 @@ BATCH, NEW, PAST, ALL = (
     "past_sequence_length",
     "past_sequence_length + sequence_length",
 )
-BOOL = 9  # TensorProto.BOOL
+FLOAT, BOOL = 1, 9  # TensorProto's
 HIDDEN = float(np.finfo(np.float32).min)  # the score of what may not be looked at; finite, so that no row becomes NaN
 
 
@@ -37,14 +39,15 @@ def require_onnx(purpose: str) -> None:
         raise MissingExtra(purpose, "onnx")
 
 
-def gpt2_graph(config: ModelConfig) -> tuple[bytes, bytes]:
+def gpt2_graph(config: ModelConfig, narrow: Set[str] = frozenset()) -> tuple[bytes, bytes]:
     """The fields of a model but its graph, and those of its graph but the weights.
 
-    Nodes know the weights by the names that transformers' GPT2LMHeadModel saves, in canonical shapes.
+    Nodes know the weights by the names that transformers' GPT2LMHeadModel saves, in canonical shapes. Those in `narrow`
+    are of 16 bits, and made float32 before they are used.
     """
     from onnx import ModelProto, TensorProto, helper
 
-    nodes = _Nodes()
+    nodes = _Nodes(narrow)
     _add_gpt2(nodes, config)
     past_BHPK, all_BHSK = ([BATCH, config.heads, length, config.head_width] for length in (PAST, ALL))
     kinds = [f"{layer}.{kind}" for layer in range(config.layers) for kind in ("key", "value")]
@@ -70,7 +73,8 @@ def gpt2_graph(config: ModelConfig) -> tuple[bytes, bytes]:
 class _Nodes:
     """Nodes in the order of computing. Each call gives the name of what it makes."""
 
-    def __init__(self) -> None:
+    def __init__(self, narrow: Set[str]) -> None:
+        self.narrow, self.widened = narrow, dict[str, str]()
         self.made: list[Any] = []
         self.constants: dict[str, Any] = {}
 
@@ -80,6 +84,15 @@ class _Nodes:
         name = output or f"{operator}_{len(self.made)}"
         self.made.append(helper.make_node(operator, inputs, [name], name, **attributes))
         return name
+
+    def weight(self, name: str) -> str:
+        """The weight of this canonical name, in float32."""
+        stored_name = name if name == HEAD else f"transformer.{name}"
+        if stored_name not in self.narrow:
+            return stored_name
+        if name not in self.widened:
+            self.widened[name] = self.add("Cast", stored_name, to=FLOAT)
+        return self.widened[name]
 
     def constant(self, value: float | list[int]) -> str:
         """A float32, an int64, or a row of these."""
@@ -93,8 +106,8 @@ class _Nodes:
 
 def _add_gpt2(nodes: _Nodes, config: ModelConfig) -> None:
     seen_B1TS = _seen(nodes)
-    tokens_BTD = nodes.add("Gather", _weight("wte.weight"), "input_ids")
-    x_BTD = nodes.add("Add", tokens_BTD, nodes.add("Gather", _weight("wpe.weight"), "position_ids"))
+    tokens_BTD = nodes.add("Gather", nodes.weight("wte.weight"), "input_ids")
+    x_BTD = nodes.add("Add", tokens_BTD, nodes.add("Gather", nodes.weight("wpe.weight"), "position_ids"))
     for layer in range(config.layers):
         normal_BTD = _norm(nodes, config, x_BTD, f"h.{layer}.ln_1")
         x_BTD = nodes.add("Add", x_BTD, _attention(nodes, config, layer, normal_BTD, seen_B1TS))
@@ -153,21 +166,16 @@ def _activated(nodes: _Nodes, config: ModelConfig, x_BTI: str) -> str:
 
 def _head(nodes: _Nodes, config: ModelConfig, x_BTD: str) -> None:
     """The logits. Gemm takes the embedding as it lies; for MatMul it would be turned, a copy as large."""
-    matrix_VD = _weight("wte.weight" if config.tied_head else HEAD)
+    matrix_VD = nodes.weight("wte.weight" if config.tied_head else HEAD)
     logits_NV = nodes.add("Gemm", nodes.add("Flatten", x_BTD, axis=2), matrix_VD, transB=1)
     shape = nodes.add("Concat", nodes.add("Shape", "input_ids"), nodes.constant([config.vocab_size]), axis=0)
     nodes.add("Reshape", logits_NV, shape, output="logits")
 
 
 def _linear(nodes: _Nodes, x_BTD: str, name: str) -> str:
-    return nodes.add("Add", nodes.add("MatMul", x_BTD, _weight(f"{name}.weight")), _weight(f"{name}.bias"))
+    return nodes.add("Add", nodes.add("MatMul", x_BTD, nodes.weight(f"{name}.weight")), nodes.weight(f"{name}.bias"))
 
 
 def _norm(nodes: _Nodes, config: ModelConfig, x_BTD: str, name: str) -> str:
-    weights = (_weight(f"{name}.{part}") for part in ("weight", "bias"))
+    weights = (nodes.weight(f"{name}.{part}") for part in ("weight", "bias"))
     return nodes.add("LayerNormalization", x_BTD, *weights, axis=-1, epsilon=config.norm_epsilon)
-
-
-def _weight(name: str) -> str:
-    """What stored_tensors calls the weight of this canonical name."""
-    return name if name == HEAD else f"transformer.{name}"

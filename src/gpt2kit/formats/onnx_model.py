@@ -55,12 +55,12 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
 
 
 def write(checkpoint: Checkpoint, path: Path, report: Report) -> None:
-    """Write the directory `path`, in float32; the model comes last, so a directory with a model is whole."""
+    """Write the directory `path`; the model comes last, so a directory with a model is whole."""
     require_onnx("writing an ONNX model")
-    wide = checkpoint.stored_as("float32")
-    model, graph = gpt2_graph(wide.config)
-    write_surroundings(wide, path)
-    write_model(model, graph, stored_tensors(wide.tensors), path / FILES[0], report)
+    tensors = stored_tensors(checkpoint.tensors)
+    model, graph = gpt2_graph(checkpoint.config, {name for name, each in tensors.items() if each.dtype != "float32"})
+    write_surroundings(checkpoint, path)
+    write_model(model, graph, tensors, path / FILES[0], report)
 
 
 def _canonical(found: Mapping[str, LazyTensor], file: Path) -> dict[str, LazyTensor]:

@@ -102,7 +102,6 @@ KNOWN = (
         "onnx",
         "directory with model.onnx, for onnxruntime and optimum; the graph takes and gives past keys and values",
         "onnx_model",
-        ("float32",),
     ),
 )
 FORMATS = tuple(format for format in KNOWN if format.dtypes)
