@@ -227,14 +227,19 @@ def model(request):
         directory = request.getfixturevalue("shared") / "fixtures" / request.param
     else:
         directory = request.getfixturevalue("golden") / request.param
-    stored = np.load(directory / "expected.npz")
-    return Model(
-        directory,
-        stored["tokens_0"],
-        stored["logits_0"],
-        stored["greedy_prompt"].ravel().tolist(),
-        stored["greedy_tokens"].ravel().tolist(),
-    )
+    return request.getfixturevalue("model_in")(directory)
+
+
+@pytest.fixture(scope="session")
+def model_in():
+    """model_in(directory): the model that lies there beside its expected.npz."""
+
+    def found(directory):
+        stored = np.load(directory / "expected.npz")
+        greedy = (stored[f"greedy_{part}"].ravel().tolist() for part in ("prompt", "tokens"))
+        return Model(directory, stored["tokens_0"], stored["logits_0"], *greedy)
+
+    return found
 
 
 @pytest.fixture(scope="session")

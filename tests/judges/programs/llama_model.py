@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from functools import cache
 
 import llama_cpp
 import numpy as np
@@ -10,9 +11,15 @@ from answering import answer, asked_directory
 FILE_TYPES = {"q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0}
 
 
+@cache
+def opened():
+    question = np.load(sys.argv[2])
+    length = max(question["ids"].shape[1], int(question["length"]))
+    return llama_cpp.Llama(asked_directory(), n_ctx=length, n_batch=length, logits_all=True, verbose=False)
+
+
 def logits_of(ids):
-    model = llama_cpp.Llama(asked_directory(), n_ctx=ids.shape[1], n_batch=ids.shape[1], logits_all=True, verbose=False)
-    rows = []
+    model, rows = opened(), []
     for row in ids:
         model.reset()
         model.eval(row.tolist())
