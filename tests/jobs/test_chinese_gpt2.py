@@ -1,13 +1,16 @@
 """A GPT-2 of Hugging Face's layout with BERT's vocab.txt, as most Chinese ones are, in every command."""
 
 import json
+import math
 import warnings
 
 import pytest
+import torch
 from tokenizers import BertWordPieceTokenizer
 
-from gpt2kit.config.sampling import StopConfig
+from gpt2kit.config.sampling import SamplingConfig, StopConfig
 from gpt2kit.config.training import TrainingConfig
+from gpt2kit.errors import DataError
 from gpt2kit.generate import packed
 from gpt2kit.jobs.compare import compare
 from gpt2kit.jobs.convert import convert
@@ -17,6 +20,7 @@ from gpt2kit.jobs.finetune import finetune
 from gpt2kit.jobs.init import init
 from gpt2kit.jobs.load import load
 from gpt2kit.jobs.runs import compare_runs
+from gpt2kit.jobs.score import score
 from gpt2kit.progress import silent
 from gpt2kit.resolve import open_checkpoint
 
@@ -72,6 +76,42 @@ def test_text_is_encoded_with_its_words(chinese, poem, by_hugging_face):
 def test_it_is_evaluated_over_all_tokens(chinese, poem, by_hugging_face):
     found = evaluate(chinese, poem)
     assert found.tokens == len(by_hugging_face.encode(POEM, add_special_tokens=False).ids)
+
+
+@pytest.mark.parametrize("text", [POEM, "龘 龘"])
+def test_bits_are_spread_over_all_bytes_of_a_text(chinese, text):
+    """Line ends have no token, and a token that stands for any other word no bytes."""
+    *_, last = score(chinese, text)
+    assert last.summary.bits_per_byte == pytest.approx(last.summary.nll / math.log(2) / len(text.encode()))
+
+
+def test_a_text_of_spaces_is_refused(chinese):
+    with pytest.raises(DataError, match="the text to score is empty"):
+        list(score(chinese, " \n"))
+
+
+@pytest.mark.slow
+def test_as_transformers_5_saves_it_it_writes_what_transformers_writes(transformers, vocabulary, here):
+    """Without vocab.txt: its words are in tokenizer.json alone."""
+    words = transformers.BertTokenizer(str(vocabulary))
+    config = transformers.GPT2Config(vocab_size=8021, n_positions=32, n_embd=16, n_layer=2, n_head=2)
+    torch.manual_seed(5)
+    network = transformers.GPT2LMHeadModel(config).eval()
+    for part in (words, network):
+        part.save_pretrained(here / "saved")
+    assert not (here / "saved" / "vocab.txt").exists()
+    ids = words("今天天气", add_special_tokens=False, return_tensors="pt")["input_ids"]
+    expected = network.generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)[0, 4:]
+    with load(here / "saved") as model:
+        done = model.generate(
+            "今天天气",
+            sampling=SamplingConfig(temperature=0),
+            stop=StopConfig(max_new_tokens=12, ignore_end=True),
+        )[0]
+    assert list(done.ids) == expected.tolist()
+    assert convert("saved", "out").checkpoint.tokenizer_files == open_checkpoint("saved").tokenizer_files
+    with pytest.warns(UserWarning, match=r"left behind, for llama\.cpp's GPT-2 .*: tokenizer\.json"):
+        convert("saved", "out.gguf", to="gguf")
 
 
 @pytest.mark.slow

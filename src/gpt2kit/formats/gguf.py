@@ -29,7 +29,8 @@ from gpt2kit.formats.gguf_file import StoredTensor, TypedValue, is_gguf
 from gpt2kit.formats.shapes import config_from_shapes
 from gpt2kit.formats.state_dict import HEAD, hold_the_same
 from gpt2kit.progress import Report
-from gpt2kit.tokenizer.vocabulary import END, holds_vocabulary, read_vocabulary
+from gpt2kit.tokenizer.open import holds_vocabulary
+from gpt2kit.tokenizer.vocabulary import END, read_vocabulary
 
 FILE, SUFFIX = "model.gguf", ".gguf"
 ROUNDED = {"q8_0": Q8_0, "q4_0": Q4_0}

@@ -28,9 +28,8 @@ from gpt2kit.formats.shards import open_shards, write_shards
 from gpt2kit.formats.state_dict import HEAD, canonical, settle_head, stored_tensors
 from gpt2kit.json_object import read_object, read_small
 from gpt2kit.progress import Report
-from gpt2kit.tokenizer.open import holds_tokenizer, open_tokenizer
+from gpt2kit.tokenizer.open import holds_tokenizer, holds_wordpiece, open_tokenizer
 from gpt2kit.tokenizer.vocabulary import HUGGING_FACE_PAIR, OPENAI_PAIR, vocabulary_files
-from gpt2kit.tokenizer.wordpiece import holds_wordpiece
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 SHARD = re.compile(r".*-\d{5}-of-(?!00001)\d{5}\.\w+")

@@ -35,7 +35,8 @@ from gpt2kit.formats.sorted_table import is_table
 from gpt2kit.formats.tensor_bundle import index_path, open_tensors, write_tensors
 from gpt2kit.json_object import read_object
 from gpt2kit.progress import Report
-from gpt2kit.tokenizer.vocabulary import END, OPENAI_PAIR, holds_vocabulary, read_vocabulary, vocabulary_files
+from gpt2kit.tokenizer.open import holds_vocabulary
+from gpt2kit.tokenizer.vocabulary import END, OPENAI_PAIR, read_vocabulary, vocabulary_files
 
 POINTER, HPARAMS, BUNDLE = "checkpoint", "hparams.json", "model.ckpt"
 FIELDS = {"n_vocab": "vocab_size", "n_ctx": "window", "n_embd": "width", "n_head": "heads", "n_layer": "layers"}

@@ -27,10 +27,9 @@ from gpt2kit.config.engine import Precision
 from gpt2kit.errors import ConfigError
 from gpt2kit.tokenizer.byte_level import ByteLevelBPE
 from gpt2kit.tokenizer.flat_vocabulary import FlatVocabulary
-from gpt2kit.tokenizer.open import open_tokenizer
+from gpt2kit.tokenizer.open import holds_wordpiece, open_tokenizer
 from gpt2kit.tokenizer.protocol import Tokenizer
 from gpt2kit.tokenizer.vocabulary import read_vocabulary
-from gpt2kit.tokenizer.wordpiece import holds_wordpiece
 
 PANEL = 64  # vectors are filled up to a multiple of a panel's rows
 MAGIC = b"gpt2kit packed 2"

@@ -13,9 +13,9 @@ from gpt2kit.checkpoint import CHUNK, Checkpoint, LazyTensor
 from gpt2kit.errors import FormatError
 from gpt2kit.progress import Progress, Report, silent
 from gpt2kit.resolve import open_checkpoint
-from gpt2kit.tokenizer.open import holds_tokenizer
+from gpt2kit.tokenizer.open import holds_tokenizer, holds_wordpiece
 from gpt2kit.tokenizer.vocabulary import read_vocabulary
-from gpt2kit.tokenizer.wordpiece import holds_wordpiece, read_wordpiece
+from gpt2kit.tokenizer.wordpiece import read_wordpiece
 
 
 @dataclass(frozen=True)

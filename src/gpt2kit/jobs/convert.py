@@ -26,8 +26,7 @@ from gpt2kit.jobs.compare import Difference, compare
 from gpt2kit.progress import Report, silent
 from gpt2kit.resolve import open_checkpoint
 from gpt2kit.runs import RUNS, is_run
-from gpt2kit.tokenizer.open import open_tokenizer
-from gpt2kit.tokenizer.vocabulary import holds_vocabulary
+from gpt2kit.tokenizer.open import holds_vocabulary, open_tokenizer
 
 StoredType = FloatType | Literal["q8_0", "q4_0"]
 

@@ -16,8 +16,9 @@ from gpt2kit.errors import ConfigError, Gpt2kitError, MissingExtra, ModelNotFoun
 from gpt2kit.formats.huggingface import read_tokenizer_files
 from gpt2kit.formats.registry import recognise
 from gpt2kit.runs import RUNS, STATE, Run
-from gpt2kit.tokenizer.vocabulary import holds_vocabulary, read_vocabulary
-from gpt2kit.tokenizer.wordpiece import holds_wordpiece, read_wordpiece
+from gpt2kit.tokenizer.open import holds_vocabulary, holds_wordpiece
+from gpt2kit.tokenizer.vocabulary import read_vocabulary
+from gpt2kit.tokenizer.wordpiece import read_wordpiece
 from gpt2kit.train.curve import EMPTY, Curve, draw_curves, read_curve
 
 P = ParamSpec("P")

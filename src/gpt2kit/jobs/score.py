@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -92,14 +92,16 @@ def score(
         The others are those of `load`.
     """
     require(top >= 0, f"top must be 0 or more, got {top}")
-    if not text:
-        raise DataError("the text to score is empty")
     with load(model, slots=1, **engine) as generator:
         ids = [generator.tokenizer.end_id, *generator.tokenizer.encode(text)]
+        if len(ids) < 2:
+            raise DataError("the text to score is empty")
         total, summary = len(ids) - 1, Summary(0, 0, 0.0, 0)
         for scores in score_chunks(generator.engine, ids, top):
             tokens = list(_tokens(scores, generator.tokenizer, summary.tokens + 1))
             summary = summary.plus(tokens)
+            if summary.tokens == total:  # of what WordPiece leaves out, spaces and more, no token tells
+                summary = replace(summary, bytes=len(text.encode()))
             if total > CHUNK:
                 report(Progress("score", summary.tokens, total, "token", {"perplexity": summary.perplexity}))
             yield Chunk(tokens, summary)

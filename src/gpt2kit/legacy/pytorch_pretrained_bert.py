@@ -25,7 +25,7 @@ from gpt2kit.jobs.convert import convert
 from gpt2kit.json_object import read_object
 from gpt2kit.legacy.bars import bars
 from gpt2kit.resolve import open_checkpoint
-from gpt2kit.tokenizer.vocabulary import holds_vocabulary
+from gpt2kit.tokenizer.open import holds_vocabulary
 
 PROGRAM = "gpt2 legacy pytorch_pretrained_bert"
 USAGE = f"""Should be used as:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -23,6 +23,7 @@ from gpt2kit.tokenizer.byte_alphabet import BYTE_OF, spelled_bytes
 END = "<|endoftext|>"
 # Two names for the same bytes, OpenAI's and Hugging Face's.
 PAIRS = OPENAI_PAIR, HUGGING_FACE_PAIR = ("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")
+TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -56,25 +57,19 @@ class Vocabulary:
         return spelled | {id: token.encode() for token, id in self.special.items()}
 
 
-def holds_vocabulary(files: Collection[str]) -> bool:
-    """Whether these file names include a byte-level vocabulary; beside vocab.txt, tokenizer.json is WordPiece's."""
-    in_json = "tokenizer.json" in files and "vocab.txt" not in files
-    return in_json or any(set(pair) <= set(files) for pair in PAIRS)
-
-
 def read_vocabulary(files: Mapping[str, bytes], origin: str) -> Vocabulary:
     """The vocabulary in `files` (name to content); `origin` names their place in errors. Raises FormatError."""
     for vocab_name, merges_name in PAIRS:
         if vocab_name in files and merges_name in files:
             place = f"{origin}/{vocab_name}"
-            ids = _parse_ids(parse_object(files[vocab_name], place), place)
+            ids = parse_ids(parse_object(files[vocab_name], place), place)
             lines = files[merges_name].decode("utf-8", errors="replace").splitlines()
             first = 1 if lines and lines[0].startswith("#version") else 0
             pairs = ((number, line.split()) for number, line in enumerate(lines, 1) if number > first and line)
             special = _added_beside(files, origin) | ({END: ids[END]} if END in ids else {})
             return _checked(ids, _parse_merges(pairs, ids, f"{origin}/{merges_name}"), special, origin)
-    if "tokenizer.json" in files:
-        return _from_tokenizer_json(files["tokenizer.json"], f"{origin}/tokenizer.json")
+    if TOKENIZER in files:
+        return _from_tokenizer_json(files[TOKENIZER], f"{origin}/{TOKENIZER}")
     halves = [(here, other) for pair in PAIRS for here, other in (pair, pair[::-1]) if here in files]
     missing = "; ".join(f"{other} is missing beside {here}" for here, other in halves)
     expected = "expected encoder.json and vocab.bpe, vocab.json and merges.txt, tokenizer.json, or BERT's vocab.txt"
@@ -112,12 +107,12 @@ def _from_tokenizer_json(content: bytes, origin: str) -> Vocabulary:
     spaced, whole_words = settings.get("add_prefix_space"), settings.get("use_regex") is False
     if settings.get("type") != "ByteLevel" or spaced or whole_words or whole.get("normalizer"):
         raise FormatError(origin, None, "the text is prepared otherwise than GPT-2's (plain ByteLevel, no normalizer)")
-    ids = _parse_ids(model.get("vocab"), origin)
+    ids = parse_ids(model.get("vocab"), origin)
     merges = model.get("merges")
     if not isinstance(merges, list):
         raise FormatError(origin, None, f"the merges are {merges!r:.80}; expected a list")
     pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
-    return _checked(ids, _parse_merges(enumerate(pairs, 1), ids, origin), _added(whole, origin), origin)
+    return _checked(ids, _parse_merges(enumerate(pairs, 1), ids, origin), added_tokens(whole, origin), origin)
 
 
 def _added_beside(files: Mapping[str, bytes], origin: str) -> dict[str, int]:
@@ -125,22 +120,24 @@ def _added_beside(files: Mapping[str, bytes], origin: str) -> dict[str, int]:
     added: dict[str, int] = {}
     if "added_tokens.json" in files:
         place = f"{origin}/added_tokens.json"
-        added |= _parse_ids(parse_object(files["added_tokens.json"], place), place)
-    if "tokenizer.json" in files:
-        place = f"{origin}/tokenizer.json"
-        added |= _added(parse_object(files["tokenizer.json"], place), place)
+        added |= parse_ids(parse_object(files["added_tokens.json"], place), place)
+    if TOKENIZER in files:
+        place = f"{origin}/{TOKENIZER}"
+        added |= added_tokens(parse_object(files[TOKENIZER], place), place)
     return added
 
 
-def _added(tokenizer_json: Mapping[str, Any], origin: str) -> dict[str, int]:
+def added_tokens(tokenizer_json: Mapping[str, Any], origin: str) -> dict[str, int]:
+    """Ids of the tokens that a tokenizer.json has beside those of its model. Raises FormatError."""
     entries = tokenizer_json.get("added_tokens", [])
     try:
-        return _parse_ids({entry["content"]: entry["id"] for entry in entries}, origin)
+        return parse_ids({entry["content"]: entry["id"] for entry in entries}, origin)
     except (TypeError, KeyError):
         raise FormatError(origin, None, "added_tokens: expected a list of objects with content and id") from None
 
 
-def _parse_ids(ids: Any, origin: str) -> dict[str, int]:
+def parse_ids(ids: Any, origin: str) -> dict[str, int]:
+    """`ids`, as they came from a file. Raises FormatError unless every token has one of its own."""
     if not isinstance(ids, dict) or not all(type(id) is int and id >= 0 for id in ids.values()):
         raise FormatError(origin, None, "expected an object from tokens to ids, whole numbers from 0")
     tokens: dict[int, str] = {}
@@ -170,7 +167,7 @@ def _parse_merges(
 def _checked(
     plain_ids: Mapping[str, int], merges: tuple[tuple[str, str], ...], special: Mapping[str, int], origin: str
 ) -> Vocabulary:
-    ids = _parse_ids({**plain_ids, **special}, origin)
+    ids = parse_ids({**plain_ids, **special}, origin)
     if missing := [byte for byte in BYTE_OF if byte not in ids]:
         raise FormatError(
             origin,

@@ -2,12 +2,18 @@
 
 vocab.txt               a token a line, its id the number of the line, from 0; "##" before what goes on a word
 tokenizer_config.json   optional: do_lower_case (true), strip_accents (as do_lower_case), tokenize_chinese_chars (true)
+tokenizer.json          in place of vocab.txt, as transformers 5 saves it: {"model": {"type": "WordPiece", "vocab",
+                        "max_input_chars_per_word"}, "added_tokens", "normalizer": {"type": "BertNormalizer",
+                        "lowercase", "strip_accents", "handle_chinese_chars"}, "pre_tokenizer": {"type":
+                        "BertPreTokenizer"}}; where tokenizer_config.json says otherwise, that counts
 
-Text to words: control characters, U+0000 and U+FFFD are dropped; white space ends a word; a Chinese character or a mark
-is a word by itself; in lower case, without accents. Words to tokens: the longest token that the rest of the word begins
-with, again and again; a word that cannot be spelled so, or has over 200 characters, is [UNK]. Spaces and line ends are
-lost. [CLS] and [SEP] are not added.
-Source: tokenization.py of github.com/google-research/bert, as github.com/imcaspar/gpt2-ml has it.
+Text to words: control characters (Cc, Cf), U+0000 and U+FFFD are dropped; white space ends a word; a Chinese character
+or a mark is a word by itself; in lower case, without accents. Words to tokens: the longest token that the rest of the
+word begins with, again and again; a word that cannot be spelled so, or has over 200 characters, is [UNK]. Spaces and
+line ends are lost. [CLS] and [SEP] are not added.
+Source: tokenization.py of github.com/google-research/bert, as github.com/imcaspar/gpt2-ml has it. Hugging Face's
+tokenizers, which counts where one of its two files is there, drops private characters (Co) too, and a word may have 100
+characters.
 """
 
 from __future__ import annotations
@@ -19,18 +25,20 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from gpt2kit.errors import FormatError, RequestError
 from gpt2kit.json_object import parse_object
-from gpt2kit.tokenizer.vocabulary import END, PAIRS
+from gpt2kit.tokenizer.vocabulary import END, TOKENIZER, added_tokens, parse_ids
 
 VOCABULARY, SETTINGS = "vocab.txt", "tokenizer_config.json"
 UNKNOWN, SEPARATOR = "[UNK]", "[SEP]"
 SPECIAL = ("[PAD]", UNKNOWN, "[CLS]", SEPARATOR, "[MASK]")
 GOES_ON = "##"
-LONGEST_WORD = 200
+MOST_TOKENS = 1 << 20
+LONGEST = "max_input_chars_per_word"
 WORDS_KEPT = 1 << 16  # texts repeat their words; each is looked up once
 CHINESE = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -45,40 +53,78 @@ SPACES = re.compile(f"[{SPACE}]")
 class WordPieceSettings:
     """How text becomes words."""
 
-    lower_case: bool = True
-    strip_accents: bool = True
-    split_chinese: bool = True
-
-
-def holds_wordpiece(files: Collection[str]) -> bool:
-    """Whether these file names include a WordPiece vocabulary; beside the two files of a byte-level one it is none."""
-    return VOCABULARY in files and not any(set(pair) <= set(files) for pair in PAIRS)
+    lower_case: bool
+    strip_accents: bool
+    split_chinese: bool
+    dropped: tuple[str, ...]
+    """The Unicode categories whose characters stand for nothing."""
+    longest_word: int
+    """In characters."""
 
 
 def read_wordpiece(files: Mapping[str, bytes], origin: str) -> WordPiece:
     """The tokenizer in `files` (name to content); `origin` names their place in errors. Raises FormatError."""
-    place = f"{origin}/{VOCABULARY}"
-    try:
-        lines = files[VOCABULARY].decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise FormatError(place, error.start, "not UTF-8; expected a token a line") from None
-    tokens = [line.strip() for line in (lines if lines[-1] else lines[:-1])]
+    if VOCABULARY in files:
+        place, told = f"{origin}/{VOCABULARY}", dict[str, Any]()
+        tokens = _tokens_in_lines(files[VOCABULARY], place)
+    else:
+        place = f"{origin}/{TOKENIZER}"
+        tokens, told = _from_tokenizer_json(parse_object(files[TOKENIZER], place), place)
     for needed in (UNKNOWN, SEPARATOR):
         if needed not in tokens:
-            raise FormatError(
-                place, None, f"{len(tokens):,} lines, none of them {needed}; expected BERT's vocabulary, a token a line"
-            )
-    settings = parse_object(files[SETTINGS], f"{origin}/{SETTINGS}") if SETTINGS in files else {}
-    lower = settings.get("do_lower_case") is not False
-    strip = settings.get("strip_accents")
-    return WordPiece(
-        tokens,
-        WordPieceSettings(
-            lower_case=lower,
-            strip_accents=strip if isinstance(strip, bool) else lower,
-            split_chinese=settings.get("tokenize_chinese_chars") is not False,
-        ),
+            raise FormatError(place, None, f"{len(tokens):,} tokens, none of them {needed}; expected BERT's vocabulary")
+    is_plain = files.keys().isdisjoint({SETTINGS, TOKENIZER})
+    longest = told.get(LONGEST, 200 if is_plain else 100)
+    if SETTINGS in files:
+        told |= parse_object(files[SETTINGS], f"{origin}/{SETTINGS}")
+    lower, strip = told.get("do_lower_case") is not False, told.get("strip_accents")
+    settings = WordPieceSettings(
+        lower_case=lower,
+        strip_accents=strip if isinstance(strip, bool) else lower,
+        split_chinese=told.get("tokenize_chinese_chars") is not False,
+        dropped=("Cc", "Cf") if is_plain else ("Cc", "Cf", "Co"),
+        longest_word=longest,
     )
+    return WordPiece(tokens, settings)
+
+
+def _tokens_in_lines(content: bytes, place: str) -> list[str]:
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise FormatError(place, error.start, "not UTF-8; expected a token a line") from None
+    return [line.strip() for line in (lines if lines[-1] else lines[:-1])]
+
+
+def _from_tokenizer_json(whole: Mapping[str, Any], place: str) -> tuple[list[str], dict[str, Any]]:
+    """Tokens in the order of their ids, "" for those that no token has, and what tokenizer_config.json would say."""
+    model, normalizer, splitter = (
+        part if isinstance(part := whole.get(name), dict) else {} for name in ("model", "normalizer", "pre_tokenizer")
+    )
+    for name, found, expected in (
+        ("unk_token", model.get("unk_token"), UNKNOWN),
+        ("continuing_subword_prefix", model.get("continuing_subword_prefix"), GOES_ON),
+        ("normalizer", normalizer.get("type"), "BertNormalizer"),
+        ("clean_text", normalizer.get("clean_text"), True),
+        ("pre_tokenizer", splitter.get("type"), "BertPreTokenizer"),
+    ):
+        if found != expected:
+            raise FormatError(place, None, f"{name} is {found!r:.80}; expected {expected!r}, BERT's")
+    longest = model.get(LONGEST)
+    if type(longest) is not int or longest < 1:
+        raise FormatError(place, None, f"{LONGEST} is {longest!r:.80}; expected a whole number above 0")
+    ids = parse_ids({**parse_ids(model.get("vocab"), place), **added_tokens(whole, place)}, place)
+    if (last := max(ids.values(), default=-1)) >= MOST_TOKENS:
+        raise FormatError(place, None, f"a token has the id {last}; expected ids below {MOST_TOKENS:,}")
+    tokens = [""] * (last + 1)
+    for token, id in ids.items():
+        tokens[id] = token
+    return tokens, {
+        "do_lower_case": normalizer.get("lowercase"),
+        "strip_accents": normalizer.get("strip_accents"),
+        "tokenize_chinese_chars": normalizer.get("handle_chinese_chars"),
+        LONGEST: longest,
+    }
 
 
 class WordPiece:
@@ -158,7 +204,7 @@ class WordPiece:
     def _looked_up(self, word: str) -> tuple[int, ...]:
         """Ids of what white space or Chinese characters stand around."""
         ids = tuple(id for part in self._parts(word) for id in self._pieces(part))
-        if len(word) <= LONGEST_WORD:
+        if len(word) <= self._settings.longest_word:
             if len(self._ids_of_word) >= WORDS_KEPT:
                 self._ids_of_word = {}
             self._ids_of_word[word] = ids
@@ -179,7 +225,7 @@ class WordPiece:
             yield word[start:]
 
     def _pieces(self, part: str) -> list[int]:
-        if len(part) > LONGEST_WORD:
+        if len(part) > self._settings.longest_word:
             return [self._unknown]
         ids: list[int] = []
         start = 0
@@ -199,16 +245,16 @@ class _Cleaned(dict[int, str]):
     """For `str.translate`: what each character becomes before words are cut; filled as characters come."""
 
     def __init__(self, settings: WordPieceSettings) -> None:
-        self._split_chinese = settings.split_chinese
+        self._settings = settings
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
         if SPACES.match(character):
             cleaned = " "
-        elif character == "\ufffd" or unicodedata.category(character).startswith("C"):
+        elif character == "\ufffd" or unicodedata.category(character) in self._settings.dropped:
             cleaned = ""
         else:
-            cleaned = f" {character} " if self._split_chinese and IS_CHINESE.match(character) else character
+            cleaned = f" {character} " if self._settings.split_chinese and IS_CHINESE.match(character) else character
         self[code] = cleaned
         return cleaned
 
