@@ -54,6 +54,7 @@ def directory(tf2, tmp_path):
 def test_it_computes_what_tensorflow_did(tf2, place):
     assert detect(tf2 / place).name == "tf2"
     checkpoint, expected = open_checkpoint(tf2 / place), np.load(tf2 / WAYS[place] / "expected.npz")
+    assert checkpoint.origin == str(tf2 / place)
     assert checkpoint.config == TINY
     engine = ReferenceEngine(checkpoint, 2)
     for number in range(3):

@@ -68,8 +68,7 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
         ModelNotFound: there is no such step.
         FormatError, WeightMismatch: the files are damaged, or hold another model.
     """
-    place = _bundles_place(path)
-    prefix = openai.find_bundle(place, step)
+    prefix = openai.find_bundle(_bundles_place(path), step)
     index = index_path(prefix)
     try:
         objects = list(_objects(read_string(prefix, OBJECTS)))
@@ -77,7 +76,7 @@ def read(path: Path, *, step: int | None = None, model_dir: Path | None = None) 
         raise FormatError(index, None, f"{OBJECTS} is damaged: {error}") from None
     gpt2 = _the_gpt2(objects, index)
     tensors = canonical(_named_as_keras_does(objects, gpt2, open_tensors(prefix), index), index)
-    return checkpoint_of(tensors, model_dir or _home(prefix), place, openai.step_of(prefix))
+    return checkpoint_of(tensors, model_dir or _home(prefix), path, openai.step_of(prefix))
 
 
 def _bundles_place(path: Path) -> Path:
