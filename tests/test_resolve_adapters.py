@@ -61,9 +61,14 @@ def test_an_origin_with_adapters_opens_again(here, golden):
 def test_a_path_of_the_whole_name_wins(here, golden):
     put(golden, here / "mine+poet")
     assert open_checkpoint("mine+poet").adapters == ()
-    checkpoint = open_checkpoint(adapted("mine", Path("poet")))
+    checkpoint = open_checkpoint(adapted("mine", [Path("poet")]))
     assert (checkpoint.base_origin, checkpoint.adapters) == ("mine", (str(here / "poet"),))
-    assert adapted("mine", None) == "mine"
+    assert adapted("mine", []) == "mine"
+
+
+def test_several_adapters_are_added_one_after_another(here):
+    both = open_checkpoint(adapted("mine", [Path("poet"), Path("sub/one+two")]))
+    assert both.adapters == (str(here / "poet"), str(here / "sub" / "one+two"))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +89,8 @@ def test_a_base_or_an_adapter_that_is_not_there_is_named(ref, told):
 
 
 def test_an_adapter_alone_is_no_model():
-    with pytest.raises(FormatError, match=r"^poet: an adapter of PEFT, not a whole model; .* BASE\+poet$"):
-        open_checkpoint("poet")
+    for place in ("poet", "poet/adapter_model.safetensors", "poet/adapter_config.json"):
+        with pytest.raises(FormatError, match=rf"^{place}: an adapter of PEFT, not a whole model; .* BASE\+poet$"):
+            open_checkpoint(place)
     with pytest.raises(FormatError, match=r"^nowhere: no adapter of PEFT, which is a directory with adapter_config"):
-        adapted("mine", Path("nowhere"))
+        adapted("mine", [Path("poet"), Path("nowhere")])

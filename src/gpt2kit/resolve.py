@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,14 +70,14 @@ def known_directory(name: str, models: Path = MODELS) -> Path | None:
     return next((models / each for each in wanted if (models / each).is_dir()), None)
 
 
-def adapted(model: str, adapter: Path | None) -> str:
-    """What `open_checkpoint` takes for `model` with the adapter of PEFT in a directory. Raises FormatError."""
-    if adapter is None:
-        return model
-    from gpt2kit.formats import peft_adapter
+def adapted(model: str, adapters: Sequence[Path]) -> str:
+    """What `open_checkpoint` takes for `model` with the adapters of PEFT in directories. Raises FormatError."""
+    if adapters:
+        from gpt2kit.formats import peft_adapter
 
-    peft_adapter.require(adapter)
-    return f"{model}{ADAPTED}{adapter.absolute()}"  # so that no other path is of this name
+        for adapter in adapters:
+            peft_adapter.require(adapter)
+    return ADAPTED.join([model, *(str(adapter.absolute()) for adapter in adapters)])  # so named, it is no other path
 
 
 def _base_and_adapter(ref: str, models: Path) -> tuple[str, str] | None:

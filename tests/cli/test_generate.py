@@ -316,6 +316,14 @@ def test_an_adapter_writes_what_the_merged_model_writes(generate, gpt2, here, mo
     assert merged != generate(*SEEDED)[1]
 
 
+def test_two_adapters_are_both_added(generate, gpt2, model, golden):
+    first, second = golden / "peft" / "patterns", golden / "peft" / "one_layer"
+    _, both, _ = generate(*SEEDED, "--adapter", first, "--adapter", second)
+    named = ("--model", f"{model}+{first}+{second}", "--engine", "reference")
+    assert gpt2("generate", *SEEDED, *named) == (0, both, "")
+    assert both != generate(*SEEDED, "--adapter", second)[1]
+
+
 def test_an_adapter_that_is_not_there_is_named(generate, here):
     status, _, said = generate(*SEEDED, "--adapter", "nowhere")
     assert (status, said.count("\n")) == (1, 1)

@@ -43,8 +43,8 @@ class Generate:
     """Write JSON lines there, in the order of the prompts. A run that was interrupted goes on with the same command."""
     model: Annotated[str, arg(aliases=("--model-name", "--run-name"))] = "124M"
     """A known name (124M), a directory, a file, or a run (run1, run1@2000, run1@best)."""
-    adapter: Annotated[Path | None, arg(metavar="DIRECTORY")] = None
-    """An adapter of PEFT (LoRA) to add to the model."""
+    adapter: Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="DIRECTORY")] = ()
+    """An adapter of PEFT (LoRA) to add to the model; given again, one more."""
     models_dir: Annotated[Path, arg(aliases=("--model-dir",))] = MODELS
     """Where the directories of known names lie."""
     checkpoint_dir: Path = RUNS

@@ -31,8 +31,9 @@ class Serve:
 
     models: Annotated[tuple[str, ...], Positional, arg(metavar="[MODEL...]", help_behavior_hint="")] = ()
     """Known names, directories, files, runs (run1, run1@2000). The first answers those who name none. None: 124M."""
-    adapter: Annotated[Path | None, arg(metavar="DIRECTORY")] = None
-    """An adapter of PEFT (LoRA) to add to the only model. Of several, name those with one MODEL+DIRECTORY."""
+    adapter: Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="DIRECTORY")] = ()
+    """An adapter of PEFT (LoRA) to add to the only model; given again, one more. Of several models, name those with one
+    MODEL+DIRECTORY."""
     serving: OmitArgPrefixes[UseAppendAction[ServingConfig]] = ServingConfig()
     api_key: UseAppendAction[tuple[str, ...]] = ()
     """Callers must send this key. Others can see it in the list of processes: better --api-key-file, or the environment

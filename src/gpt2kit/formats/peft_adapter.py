@@ -70,6 +70,12 @@ def sniff(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
+def directory_of(path: Path) -> Path | None:
+    """The directory of the adapter that `path` is, or is a file of."""
+    home = path.parent if path.name in (CONFIG, WEIGHTS, OLD_WEIGHTS) else path
+    return home if sniff(home) else None
+
+
 def require(path: Path) -> None:
     """Raise FormatError unless `path` is the directory of an adapter."""
     if not sniff(path):

@@ -115,12 +115,13 @@ def recognise(path: Path) -> Format | None:
 
 def detect(path: Path) -> Format:
     """The format of `path`, by its content. Raises FormatError when no format knows it."""
-    if format := recognise(path):
-        return format
     from gpt2kit.formats import peft_adapter
 
-    if peft_adapter.sniff(path):
-        raise FormatError(path, None, f"an adapter of PEFT, not a whole model; name it after its base: BASE+{path}")
+    adapter = peft_adapter.directory_of(path)
+    if (adapter is None or adapter == path) and (format := recognise(path)):
+        return format
+    if adapter:
+        raise FormatError(path, None, f"an adapter of PEFT, not a whole model; name it after its base: BASE+{adapter}")
     if near := _near(path):
         raise FormatError(path, None, f"no checkpoint itself, but there is one: name {' or '.join(map(str, near))}")
     known = "; ".join(f"{format.name} ({format.description})" for format in KNOWN)
