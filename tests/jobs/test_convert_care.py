@@ -117,10 +117,10 @@ def test_a_vocabulary_larger_than_the_model_does_not_stop_a_conversion(here, gol
 
 
 def test_a_vocabulary_of_another_kind_is_carried_along_unread(here, tiny_checkpoint):
-    word_piece = json.dumps({"model": {"type": "WordPiece", "vocab": {}}}).encode()
-    other = replace(tiny_checkpoint, tokenizer_files={"tokenizer.json": word_piece})
-    with pytest.warns(UserWarning, match="the tokenizer's model is 'WordPiece'.*; its files are copied as they are"):
-        assert convert(other, "out").checkpoint.tokenizer_files == {"tokenizer.json": word_piece}
+    unigram = json.dumps({"model": {"type": "Unigram", "vocab": []}}).encode()
+    other = replace(tiny_checkpoint, tokenizer_files={"tokenizer.json": unigram})
+    with pytest.warns(UserWarning, match="the tokenizer's model is 'Unigram'.*; its files are copied as they are"):
+        assert convert(other, "out").checkpoint.tokenizer_files == {"tokenizer.json": unigram}
 
 
 def test_a_vocabulary_that_openais_code_cannot_read_is_left_behind_by_name(here, tiny_checkpoint):
