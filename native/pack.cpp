@@ -72,7 +72,10 @@ float between(float lowest, float value, float highest) {
     return high < highest ? high : highest;
 }
 
-// The levels of int6: every fourth whole number, so that they are int8's without the last bits.
+// Levels have the FIRST, and scales to be TRIED: parts of the one that puts the weight farthest from 0 at the first level;
+// below 0 they put it at the other end.
+
+// Of int6: every fourth whole number, so that they are int8's without the last bits.
 struct EvenLevels {
     static constexpr float FIRST = -128;
     static constexpr std::array TRIED{1.1f, 1.05f, 1.f, 0.95f, 0.9f, 0.85f, 0.8f};
@@ -80,7 +83,7 @@ struct EvenLevels {
     static float nearest(float value) { return between(FIRST, value + 4 * WHOLE - 4 * WHOLE, 124); }
 };
 
-// The levels of int4, close together where most weights are.
+// Of int4: close together where most weights are.
 struct UnevenLevels {
     static constexpr float FIRST = INT4_LEVELS[0];
     static constexpr std::array TRIED{1.1f, 1.f, 0.9f, 0.8f, -1.2f, -1.05f, -0.9f};
@@ -92,7 +95,6 @@ struct UnevenLevels {
                 if (2 * whole > INT4_LEVELS[number - 1] + INT4_LEVELS[number]) numbers[whole + 127] = number;
         return numbers;
     }();
-
     static constexpr auto NEAREST = [] {
         std::array<float, 255> levels{};
         for (std::size_t i = 0; i < levels.size(); ++i) levels[i] = INT4_LEVELS[NUMBERS[i]];
