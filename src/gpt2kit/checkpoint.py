@@ -30,6 +30,7 @@ CHUNK = 2**16  # values converted or compared at once: the copies in between sta
 TOKENIZER_FILES = (
     *("encoder.json", "vocab.bpe", "vocab.json", "merges.txt", "vocab.txt"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    "characters.json",
 )
 
 

@@ -13,10 +13,10 @@ MARK = "gpt2kit_PWNED_marker"  # what the hostile ones would leave, if their cod
 # What is wrong with these is not the weights: a NaN is pointed out, a missing vocabulary when text is wanted.
 OPENED = {"st_nan_weights": "1 values are NaN or infinite", "tf_missing_encoder": "tokenizer    vocab.bpe"}
 # Their weights are sound; the vocabulary is refused when a text is to be encoded.
-# Opened, with a warning: one points outside, and the bundle beside it is read; one has a pickle that nobody opens.
+# Opened, with a warning: one points outside, and the bundle beside it is read; one has words that would run code.
 WARNED = {
     "tf_checkpoint_traversal": "checkpoint names 'passwd', which is not there; read instead: ",
-    "nanogpt_malicious_meta": "meta.pkl: a vocabulary of characters, which is not read",
+    "nanogpt_malicious_meta": "nothing of it was run, and only the weights are read",
 }
 VOCABULARIES = {"tok_vocab_bpe_bad_merge": "merge", "tok_duplicate_ids": "share the id"}
 

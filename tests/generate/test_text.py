@@ -1,7 +1,8 @@
+import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpt2kit.generate.text import TextStream
@@ -101,11 +102,12 @@ PARTS = st.lists(st.binary(min_size=1, max_size=5), max_size=8)
 
 
 @given(PARTS)
+@example([b"a\xed", b"\xa0"])  # of half of a surrogate Python waits for the third byte, though none makes it text
 def test_the_pieces_joined_are_the_whole_decode_whatever_the_bytes(fragments):
     pieces, _ = pieces_of(fragments)
     whole = b"".join(fragments)
-    text = whole.decode("utf-8", errors="replace")
-    assert "".join(pieces) == (text.removesuffix("\ufffd") if ends_in_half_a_character(whole) else text)
+    marks = 2 if re.search(rb"\xed[\xa0-\xbf]\Z", whole) else int(ends_in_half_a_character(whole))
+    assert "".join(pieces) == whole.decode("utf-8", errors="replace").removesuffix("\ufffd" * marks)
 
 
 @given(st.text(max_size=12), st.integers(min_value=0))

@@ -148,4 +148,4 @@ def test_words_are_compared(chinese, here):
     assert compare(open_checkpoint(chinese), open_checkpoint("out")).vocabulary is None
     (here / "out" / "vocab.txt").write_text("[UNK]\n[SEP]\n", encoding="utf-8")
     told = compare(open_checkpoint(chinese), open_checkpoint("out")).vocabulary
-    assert told == "two of WordPiece, 8,021 and 2 tokens"
+    assert told == "WordPiece of 8,021 tokens and WordPiece of 2 tokens"

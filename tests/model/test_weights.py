@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,14 @@ def test_the_network_owns_its_memory(tiny_checkpoint, network, stored):
     with torch.no_grad():
         network.wte.weight.zero_()
     np.testing.assert_array_equal(tiny_checkpoint.tensors["wte.weight"].read(), stored["wte.weight"])
+
+
+def test_it_owns_the_memory_of_matrices_that_lie_turned_in_their_file(tiny_checkpoint):
+    """As those of nanoGPT and GGUF do, mapped and never to be written to."""
+    lying = {name: np.asfortranarray(tensor.read()) for name, tensor in tiny_checkpoint.tensors.items()}
+    tensors = {name: replace(tiny_checkpoint.tensors[name], load=lambda name=name: lying[name]) for name in lying}
+    parameters = dict(to_network(tiny_checkpoint.config, tensors).named_parameters())
+    assert not any(np.shares_memory(parameters[name].detach().numpy(), lying[name]) for name in lying)
 
 
 def test_every_parameter_can_learn(network):

@@ -87,7 +87,7 @@ def _separator(reading: ReadingConfig, tokenizer: Tokenizer) -> list[int]:
     """The ids behind each document."""
     if reading.combine:
         return []  # separators are part of the text
-    return [tokenizer.end_id] if reading.separator == END else tokenizer.encode(reading.separator)
+    return [tokenizer.begin_id] if reading.separator == END else tokenizer.encode(reading.separator)
 
 
 def manifest_of(journal: Journal, tokenizer: Tokenizer, recipe: Mapping[str, Any]) -> bytes:
@@ -97,7 +97,7 @@ def manifest_of(journal: Journal, tokenizer: Tokenizer, recipe: Mapping[str, Any
         documents=journal.documents,
         text_bytes=journal.text_bytes,
         vocab_size=tokenizer.vocab_size,
-        end_id=tokenizer.end_id,
+        end_id=tokenizer.begin_id,
         tokenizer_sha256=tokenizer.sha256,
         shards=shard_sizes(journal.tokens),
         recipe=recipe,

@@ -41,7 +41,7 @@ class Evaluation:
 
 def evaluate_text(model: Generator, text: str, report: Report = silent) -> Evaluation:
     """Judge every token of `text` once; the first follows the end token, later ones all that the window still holds."""
-    ids = [model.tokenizer.end_id, *model.tokenizer.encode(text)]
+    ids = [model.tokenizer.begin_id, *model.tokenizer.encode(text)]
     if len(ids) < 2:
         raise DataError("the text to evaluate is empty")
     nll, done = 0.0, 0

@@ -4,14 +4,16 @@
      "iter_num", "best_val_loss", "config": the settings of its train.py}
 Names are those of PyTorch's modules, "_orig_mod." before them where torch.compile was used; matrices stand as
 [out, in]; without `bias` there are no biases, which is as if they were 0. The vocabulary, often filled up to 50304, is
-not in the file: sample.py takes GPT-2's, or that of the text's characters (meta.pkl, which is not opened: pickles run
-code). nanoGPT computes gelu_exact. For a model of another activation, config["activation"] says so; only gpt2kit heeds
-it. The optimizer that is written remembers nothing, and lets `train.py --init_from=resume` go on with the weights.
+not in the file: sample.py takes GPT-2's, or that of the text's characters, data/DATASET/meta.pkl: a pickle, which is
+read, not run, where it lies beside ckpt.pt.
+nanoGPT computes gelu_exact. For a model of another activation, config["activation"] says so; only gpt2kit heeds it. The
+optimizer that is written remembers nothing, and lets `train.py --init_from=resume` go on with the weights.
 Source: github.com/karpathy/nanoGPT, model.py, sample.py and train.py.
 """
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +30,10 @@ from gpt2kit.errors import ConfigError, FormatError
 from gpt2kit.formats.huggingface import read_tokenizer_files
 from gpt2kit.formats.state_dict import canonical, settle_head, stored_tensors
 from gpt2kit.formats.torch_file import is_torch_file, named_tensors, read_object, write_object
+from gpt2kit.formats.torch_pickle import REFUSED, Pickles
+from gpt2kit.json_object import read_small
 from gpt2kit.progress import Report
+from gpt2kit.tokenizer.characters import CHARACTERS, checked
 
 FILE = "ckpt.pt"
 KEYS = {"model", "model_args"}
@@ -157,8 +162,23 @@ def _turned(tensor: LazyTensor) -> LazyTensor:
 
 def _tokenizer_files(file: Path) -> dict[str, bytes]:
     files = read_tokenizer_files(file.parent)
-    if not files and (file.parent / META).is_file():
-        warnings.warn(
-            f"{file.parent / META}: a vocabulary of characters, which is not read; only the weights are", stacklevel=3
-        )
-    return files
+    meta = file.parent / META
+    if files or not meta.is_file():
+        return files
+    try:
+        return {CHARACTERS: json.dumps(_characters(meta), ensure_ascii=False).encode()}
+    except FormatError as error:
+        problem = error.problem.removesuffix(f"; {REFUSED}")
+        warnings.warn(f"{meta}: {problem}; nothing of it was run, and only the weights are read", stacklevel=3)
+        return {}
+
+
+def _characters(meta: Path) -> list[str]:
+    """Those of nanoGPT's prepare.py, {"vocab_size", "itos": {id: character}, "stoi"}, in the order of their ids."""
+    found = Pickles(meta, read_small(meta), 0, lambda tensor: tensor).next()
+    character_of = found.get("itos") if isinstance(found, dict) else None
+    if not isinstance(character_of, dict) or not all(type(id) is int for id in character_of):
+        raise FormatError(meta, None, "expected a dict whose itos has the character of every id")
+    if sorted(character_of) != list(range(len(character_of))):
+        raise FormatError(meta, None, f"itos has {len(character_of):,} ids; expected them to be 0, 1, 2, ...")
+    return checked([character_of[id] for id in range(len(character_of))], str(meta))

@@ -88,7 +88,7 @@ class Generator:
 
     def score(self, text: str, *, top: int = 0) -> Scores:
         """The log-probability of every token of `text`, the first one given only that a text begins."""
-        return score(self.free_engine(), [self.tokenizer.end_id, *self.tokenizer.encode(text)], top)
+        return score(self.free_engine(), [self.tokenizer.begin_id, *self.tokenizer.encode(text)], top)
 
     def free_engine(self) -> Engine:
         """The engine with all slots free, for other uses than writing. Raises RequestError while a text is written."""

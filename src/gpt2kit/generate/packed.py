@@ -27,7 +27,7 @@ from gpt2kit.config.engine import Precision
 from gpt2kit.errors import ConfigError
 from gpt2kit.tokenizer.byte_level import ByteLevelBPE
 from gpt2kit.tokenizer.flat_vocabulary import FlatVocabulary
-from gpt2kit.tokenizer.open import holds_wordpiece, open_tokenizer
+from gpt2kit.tokenizer.open import holds_vocabulary, open_tokenizer
 from gpt2kit.tokenizer.protocol import Tokenizer
 from gpt2kit.tokenizer.vocabulary import read_vocabulary
 
@@ -65,7 +65,7 @@ def packed_weights(checkpoint: Checkpoint, precision: Precision, threads: int) -
 def packed_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     """The tokenizer of a model: from the file beside it, or read now, and kept as the weights are."""
     file, files = _place(checkpoint, "tokenizer"), checkpoint.tokenizer_files
-    if file is None or holds_wordpiece(files):  # which are read as fast as they could be kept
+    if file is None or not holds_vocabulary(files):  # others are read as fast as they could be kept
         return open_tokenizer(files, checkpoint.origin)
     content = hashlib.sha256()
     for name in sorted(files):

@@ -41,7 +41,7 @@ class Request:
     sampling: SamplingConfig
     """With a seed, unless the temperature is 0."""
     stop: StopConfig
-    end_id: int
+    end_id: int | None
     logprobs: int = 0
     """How many of the likeliest alternatives to report with every token."""
     sample: int = 0
@@ -370,7 +370,8 @@ def _passes_early_ends(request: Request) -> bool:
 def _state(sequence: _Sequence) -> RowState:
     request = sequence.request
     bans_ends = _is_early(sequence) and not _passes_early_ends(request)
-    banned = np.array([request.end_id, *request.stop.stop_ids] if bans_ends else [], np.int64)
+    ends = [id for id in (request.end_id, *request.stop.stop_ids) if id is not None]
+    banned = np.array(ends if bans_ends else [], np.int64)
     if request.bans:
         banned = np.concatenate([banned, request.bans(sequence.ids)])
     return RowState(request.sampling, sequence.ids, len(request.ids), request.sample, banned)

@@ -122,8 +122,9 @@ class Requests:
 
     def request(self, task: Task, ids: Sequence[int], sample: int = 0) -> Request:
         """Sample number `sample` of the prompt `ids`; without ids, a text that begins. Raises RequestError."""
-        end_id = self._tokenizer.end_id
-        prompt = tuple(ids) or (end_id,)
+        tokenizer = self._tokenizer
+        end_id = tokenizer.end_id if tokenizer.end_id < tokenizer.vocab_size else None
+        prompt = tuple(ids) or (tokenizer.begin_id,)
         check_prompt(prompt, task.stop, task.judge, self._config)
         return Request(
             prompt, task.sampling, task.stop, end_id, task.logprobs, sample, task.bans, task.judge, task.entropy

@@ -30,10 +30,12 @@ from gpt2kit.hub.partial import Partial
 from gpt2kit.hub.promise import Promise
 from gpt2kit.hub.web import Web
 from gpt2kit.progress import Report
+from gpt2kit.tokenizer.characters import CHARACTERS
 from gpt2kit.tokenizer.vocabulary import OPENAI_PAIR
 
 CONFIG, DATA = "config.json", ".data-"
-OPTIONAL = ("generation_config.json", *(name for name in TOKENIZER_FILES if name not in OPENAI_PAIR))
+NOT_ON_HUBS = {*OPENAI_PAIR, CHARACTERS}
+OPTIONAL = ("generation_config.json", *(name for name in TOKENIZER_FILES if name not in NOT_ON_HUBS))
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "tf_model.h5")
 INDEX = ".index.json"
 SHARD = re.compile(r"[A-Za-z0-9_][\w.-]*\.(safetensors|bin|h5)", re.ASCII)

@@ -13,9 +13,8 @@ from gpt2kit.checkpoint import CHUNK, Checkpoint, LazyTensor
 from gpt2kit.errors import FormatError
 from gpt2kit.progress import Progress, Report, silent
 from gpt2kit.resolve import open_checkpoint
-from gpt2kit.tokenizer.open import holds_tokenizer, holds_wordpiece
+from gpt2kit.tokenizer.open import holds_tokenizer, holds_vocabulary, open_tokenizer
 from gpt2kit.tokenizer.vocabulary import read_vocabulary
-from gpt2kit.tokenizer.wordpiece import read_wordpiece
 
 
 @dataclass(frozen=True)
@@ -121,10 +120,10 @@ def _vocabulary_difference(a: Checkpoint, b: Checkpoint) -> str | None:
     holders = [checkpoint for checkpoint in (a, b) if holds_tokenizer(checkpoint.tokenizer_files)]
     if len(holders) < 2:
         return f"only in {holders[0].origin}" if holders else None
-    if all(holds_wordpiece(holder.tokenizer_files) for holder in holders):
-        one, other = (read_wordpiece(holder.tokenizer_files, holder.origin) for holder in holders)
-        same = one.sha256 == other.sha256
-        return None if same else f"two of WordPiece, {one.vocab_size:,} and {other.vocab_size:,} tokens"
+    if not any(holds_vocabulary(holder.tokenizer_files) for holder in holders):
+        one, other = (open_tokenizer(holder.tokenizer_files, holder.origin) for holder in holders)
+        kinds = " and ".join(f"{type(each).__name__} of {each.vocab_size:,} tokens" for each in (one, other))
+        return None if one.sha256 == other.sha256 else kinds
     try:
         ours, theirs = (read_vocabulary(checkpoint.tokenizer_files, checkpoint.origin) for checkpoint in holders)
     except FormatError:  # of another kind than GPT-2's: the files can be compared, at least

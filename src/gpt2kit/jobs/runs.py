@@ -16,9 +16,8 @@ from gpt2kit.errors import ConfigError, Gpt2kitError, MissingExtra, ModelNotFoun
 from gpt2kit.formats.huggingface import read_tokenizer_files
 from gpt2kit.formats.registry import recognise
 from gpt2kit.runs import RUNS, STATE, Run
-from gpt2kit.tokenizer.open import holds_vocabulary, holds_wordpiece
+from gpt2kit.tokenizer.open import holds_tokenizer, holds_vocabulary, open_tokenizer
 from gpt2kit.tokenizer.vocabulary import read_vocabulary
-from gpt2kit.tokenizer.wordpiece import read_wordpiece
 from gpt2kit.train.curve import EMPTY, Curve, draw_curves, read_curve
 
 P = ParamSpec("P")
@@ -180,9 +179,9 @@ def _differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, 
 def _vocabulary(run: Run) -> Mapping[str, int] | str | None:
     """What is equal for runs of equal tokens."""
     files, origin = read_tokenizer_files(run.directory), str(run.directory)
-    if holds_wordpiece(files):
-        return read_wordpiece(files, origin).sha256
-    return read_vocabulary(files, origin).ids if holds_vocabulary(files) else None
+    if holds_vocabulary(files):
+        return read_vocabulary(files, origin).ids
+    return open_tokenizer(files, origin).sha256 if holds_tokenizer(files) else None
 
 
 def _gaps(curve: Curve) -> list[str]:

@@ -93,7 +93,7 @@ def score(
     """
     require(top >= 0, f"top must be 0 or more, got {top}")
     with load(model, slots=1, **engine) as generator:
-        ids = [generator.tokenizer.end_id, *generator.tokenizer.encode(text)]
+        ids = [generator.tokenizer.begin_id, *generator.tokenizer.encode(text)]
         if len(ids) < 2:
             raise DataError("the text to score is empty")
         total, summary = len(ids) - 1, Summary(0, 0, 0.0, 0)

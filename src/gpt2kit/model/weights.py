@@ -45,8 +45,8 @@ def _owned(tensor: LazyTensor) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is only read
         stored = torch.from_numpy(values)
-    # torch turns a matrix on all cores; numpy on one.
-    return stored.t().contiguous() if TURNED.fullmatch(tensor.name) else stored.clone()
+    # torch turns a matrix on all cores; numpy on one. Of a matrix that lies turned in its file a copy, too.
+    return (stored.t() if TURNED.fullmatch(tensor.name) else stored).clone(memory_format=torch.contiguous_format)
 
 
 def canonical_tensors(config: ModelConfig, state: Mapping[str, torch.Tensor]) -> dict[str, LazyTensor]:

@@ -226,13 +226,13 @@ class Detokenized(Answer):
 class TokenizerInfo(Answer):
     """What the tokenizer is."""
 
-    tokenizer_class: Literal["GPT2Tokenizer", "BertTokenizer"]
+    tokenizer_class: Literal["GPT2Tokenizer", "BertTokenizer", "Characters"]
     vocab_size: int
     model_max_length: int
-    bos_token: str
-    eos_token: str
-    unk_token: str
-    eos_token_id: int
+    bos_token: str | None
+    eos_token: str | None
+    unk_token: str | None
+    eos_token_id: int | None
     chat_template: None
 
 

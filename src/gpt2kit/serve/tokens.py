@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
@@ -12,8 +12,17 @@ from gpt2kit.serve.logprobs import Offsets, TokenNames
 from gpt2kit.serve.models import Model
 from gpt2kit.serve.ordering import require_known_ids
 from gpt2kit.serve.schema import DetokenizeRequest, TokenizeRequest
+from gpt2kit.tokenizer.byte_level import ByteLevelBPE
+from gpt2kit.tokenizer.characters import Characters
 from gpt2kit.tokenizer.vocabulary import END
 from gpt2kit.tokenizer.wordpiece import SEPARATOR, UNKNOWN, WordPiece
+
+# The name, the end token and the one for unknown words of each kind.
+KINDS: dict[type, tuple[Literal["GPT2Tokenizer", "BertTokenizer", "Characters"], str | None, str | None]] = {
+    ByteLevelBPE: ("GPT2Tokenizer", END, END),
+    WordPiece: ("BertTokenizer", SEPARATOR, UNKNOWN),
+    Characters: ("Characters", None, None),
+}
 
 router = APIRouter()
 
@@ -54,15 +63,14 @@ def _detokenized(asked: DetokenizeRequest, model: Model) -> Detokenized:
 async def tokenizer_info(request: Request, model: str | None = None) -> TokenizerInfo:
     """vLLM's route, as far as GPT-2 has something to tell."""
     found: Model = request.app.state.models.find(model)
-    is_wordpiece = isinstance(found.tokenizer, WordPiece)
-    end = SEPARATOR if is_wordpiece else END
+    kind, end, unknown = KINDS[type(found.tokenizer)]
     return TokenizerInfo(
-        tokenizer_class="BertTokenizer" if is_wordpiece else "GPT2Tokenizer",
+        tokenizer_class=kind,
         vocab_size=found.tokenizer.vocab_size,
         model_max_length=found.window,
         bos_token=end,
         eos_token=end,
-        unk_token=UNKNOWN if is_wordpiece else END,
-        eos_token_id=found.tokenizer.end_id,
+        unk_token=unknown,
+        eos_token_id=found.tokenizer.end_id if end else None,
         chat_template=None,
     )

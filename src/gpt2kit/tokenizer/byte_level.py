@@ -51,7 +51,7 @@ class ByteLevelBPE:
     def __init__(self, vocabulary: Tokens) -> None:
         self._bytes_by_id = vocabulary.bytes_by_id()
         self.vocab_size = max(self._bytes_by_id) + 1
-        self.end_id = vocabulary.special[END]
+        self.begin_id = self.end_id = vocabulary.special[END]
         self._vocabulary = vocabulary
         self._thread = threading.local()
 

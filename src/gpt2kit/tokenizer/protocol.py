@@ -13,7 +13,9 @@ class Tokenizer(Protocol):
 
     vocab_size: int
     end_id: int
-    """The id that stands between texts: `<|endoftext|>`, or WordPiece's [SEP]."""
+    """The id that ends a text, and stands between texts: `<|endoftext|>`, WordPiece's [SEP], none of a character."""
+    begin_id: int
+    """The id that a text out of nothing follows: the same, or a line break where no token ends a text."""
 
     @property
     def ids(self) -> Collection[int]:

@@ -138,7 +138,7 @@ class WordPiece:
         self._unknown = self._id_of[UNKNOWN]
         self._special = {token: self._id_of[token] for token in SPECIAL if token in self._id_of}
         self.vocab_size = len(tokens)
-        self.end_id = self._id_of[SEPARATOR]
+        self.begin_id = self.end_id = self._id_of[SEPARATOR]
         self._special[END] = self.end_id
         self._cleaned = _Cleaned(settings)
         self._ids_of_word: dict[str, tuple[int, ...]] = {}

@@ -1,4 +1,4 @@
-"""A served model whose vocabulary is BERT's: what is answered in pieces is whole, and ids are those of vocab.txt."""
+"""Served models of other vocabularies. BERT's: what is answered in pieces is whole, ids are those of vocab.txt."""
 
 import json
 
@@ -53,3 +53,11 @@ def test_gpt2_ml_is_served_by_its_own_rules(shared, client_of):
         answer = client.post("/v1/completions", json=asked)
     assert answer.status_code == 200
     assert "[PAD]" not in answer.json()["choices"][0]["text"]
+
+
+def test_a_model_of_characters_writes_them(shared, client_of):
+    with client_of(shared / "fixtures" / "nanogpt") as client:
+        told = client.get("/tokenizer_info").json()
+        assert (told["tokenizer_class"], told["eos_token"], told["eos_token_id"]) == ("Characters", None, None)
+        answer = client.post("/v1/completions", json={"prompt": "", "max_tokens": 8, "seed": 1}).json()
+        assert len(answer["choices"][0]["text"]) == 8
