@@ -105,7 +105,7 @@ def test_a_matrix_of_one_number_stays_it(format, value):
     np.testing.assert_allclose(unpacked(format, values), values, rtol=2**-11)
 
 
-@pytest.mark.parametrize(("format", "bits"), zip(FORMATS, [32, 16, 8.25, 6.25, 4.5], strict=True))
+@pytest.mark.parametrize(("format", "bits"), [*zip(FORMATS, [32, 16, 8.25, 6.25, 4.5], strict=True)])
 def test_so_many_bits_a_weight(format, bits):
     assert _native.packed_bytes(format, 128, 192) * 8 == bits * 128 * 192
 

@@ -252,6 +252,7 @@ class Desk:
         self.page = page
         self.document = page.locator("#document")
         self.tokens = page.locator("#document .token")
+        self.seen = page.locator("#document .token >> visible=true")  # a part of a character is not, nor a control
         self.go = page.locator("#go")
         self.status = page.locator("#status")
         self.figures = page.locator("#figures")

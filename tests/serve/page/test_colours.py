@@ -101,7 +101,7 @@ def shaded(desk):
 
 def token(desk):
     shaded(desk)
-    desk.tokens.nth(3).click()
+    desk.seen.first.click()
 
 
 def alternatives(desk):

@@ -21,6 +21,7 @@ FILL = """room => {
   }
   localStorage.removeItem("room");
 }"""
+KEEP = "dispatchEvent(new Event('pagehide'))"  # at once, not after a pause
 
 
 @pytest.fixture
@@ -227,7 +228,8 @@ def test_a_full_storage_is_told_while_the_text_is_still_there(desk):
 
 def test_where_there_is_little_room_the_text_is_kept_without_its_alternatives(written):
     text, models = written.text, written.model_text
-    written.page.evaluate(FILL, 3000)
+    written.page.evaluate(KEEP)
+    written.page.evaluate(FILL, 0)
     written.type(" and")
     expect(written.status).to_have_text(re.compile("storage is nearly full"))
     written.page.reload()
@@ -290,12 +292,16 @@ def test_a_new_tab_begins_with_the_newest_text_and_writes_its_own(desk):
     assert sorted(names(panel(desk))) == ["First and last", "Second"]
 
 
-def test_a_storage_that_is_full_is_still_told_of_when_the_model_has_written(dictate, sit_at):
+@pytest.mark.parametrize("told_before", [False, True])
+def test_a_storage_that_is_full_is_still_told_of_when_the_model_has_written(dictate, sit_at, told_before):
     server = dictate("on and on " * 50, seconds=0.05)
     desk = sit_at(server)
     desk.set(max_tokens=300)
     desk.page.evaluate(FILL, 0)
     desk.type("It goes ")
+    if told_before:
+        desk.page.evaluate(KEEP)
+        expect(desk.status).to_have_text(re.compile("storage is full"))
     desk.go.click()
     expect(desk.tokens.nth(20)).to_be_attached()
     server.pace.seconds = 0

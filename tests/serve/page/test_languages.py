@@ -153,7 +153,7 @@ def shortcuts(desk):
 
 def popover(desk):
     written(desk)
-    desk.tokens.nth(3).click()
+    desk.seen.first.click()
     expect(desk.popover).to_be_visible()
 
 

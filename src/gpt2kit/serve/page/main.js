@@ -34,7 +34,10 @@ const writer = new Writer({
   model: () => models.chosen,
   onChange: () => changed(),
   onRefused: refused,
-  onWritten: () => models.refresh(),
+  onWritten: () => {
+    models.refresh();
+    keepAgain();
+  },
 });
 const editor = new Editor(byId("document"), {
   onEdit: (edit, caret) => {
@@ -123,6 +126,12 @@ function save() {
     status.problem(() => t(said), [["history", () => library.open()]]);
   }
   open.state = state;
+}
+
+/** The model's words have covered what was said of the storage: it is said once more. */
+function keepAgain() {
+  Object.assign(open, { saved: [], state: "kept" });
+  open.timer ??= setTimeout(save, SAVE_PAUSE);
 }
 
 function openNew(runs) {
