@@ -29,6 +29,7 @@ from gpt2kit.formats.state_dict import HEAD, canonical, settle_head, stored_tens
 from gpt2kit.json_object import read_object, read_small
 from gpt2kit.progress import Report
 from gpt2kit.tokenizer.open import holds_tokenizer, holds_vocabulary, open_tokenizer
+from gpt2kit.tokenizer.protocol import ending_id
 from gpt2kit.tokenizer.vocabulary import HUGGING_FACE_PAIR, OPENAI_PAIR, vocabulary_files
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -99,7 +100,7 @@ def write_surroundings(checkpoint: Checkpoint, path: Path) -> None:
     if holds_tokenizer(checkpoint.tokenizer_files):
         try:
             tokenizer = open_tokenizer(checkpoint.tokenizer_files, checkpoint.origin)
-            end_id = tokenizer.end_id if tokenizer.end_id < tokenizer.vocab_size else None
+            end_id = ending_id(tokenizer)
             if holds_vocabulary(checkpoint.tokenizer_files) and not set(HUGGING_FACE_PAIR) <= set(files):
                 contents = vocabulary_files(checkpoint.tokenizer_files, checkpoint.origin)
                 files |= dict(zip(HUGGING_FACE_PAIR, contents, strict=True))

@@ -27,7 +27,7 @@ from gpt2kit.generate.scheduler import (
     check_settings,
 )
 from gpt2kit.generate.text import TextStream
-from gpt2kit.tokenizer.protocol import Tokenizer
+from gpt2kit.tokenizer.protocol import Tokenizer, ending_id
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,8 @@ class Requests:
 
     def request(self, task: Task, ids: Sequence[int], sample: int = 0) -> Request:
         """Sample number `sample` of the prompt `ids`; without ids, a text that begins. Raises RequestError."""
-        tokenizer = self._tokenizer
-        end_id = tokenizer.end_id if tokenizer.end_id < tokenizer.vocab_size else None
-        prompt = tuple(ids) or (tokenizer.begin_id,)
+        end_id = ending_id(self._tokenizer)
+        prompt = tuple(ids) or (self._tokenizer.begin_id,)
         check_prompt(prompt, task.stop, task.judge, self._config)
         return Request(
             prompt, task.sampling, task.stop, end_id, task.logprobs, sample, task.bans, task.judge, task.entropy

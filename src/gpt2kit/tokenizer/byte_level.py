@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import tiktoken
 
-from gpt2kit.errors import RequestError
+from gpt2kit.tokenizer.protocol import unknown_id
 from gpt2kit.tokenizer.vocabulary import END
 
 # Splits as OpenAI's pattern in encoder.py does, but possessively. Source: tiktoken_ext/openai_public.py.
@@ -101,9 +101,7 @@ class ByteLevelBPE:
         """The bytes one token stands for: perhaps a part of a character."""
         token = self._bytes_by_id.get(int(token_id))
         if token is None:
-            raise RequestError(
-                f"token id {token_id} is not in the vocabulary, whose ids are 0 to {self.vocab_size - 1}"
-            )
+            raise unknown_id(token_id, self.vocab_size)
         return token
 
     @cached_property

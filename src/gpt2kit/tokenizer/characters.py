@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpt2kit.errors import FormatError, RequestError
+from gpt2kit.tokenizer.protocol import joined, unknown_id
 
 CHARACTERS = "characters.json"
 MOST_CHARACTERS = 0x110000  # that there are
@@ -73,11 +74,7 @@ class Characters:
 
     def encode_joined(self, texts: Sequence[str]) -> np.ndarray:
         """Ids of all `texts`, uint32, `end_id` between one and the next."""
-        ids = self.encode(texts[0]) if texts else []
-        for text in texts[1:]:
-            ids.append(self.end_id)
-            ids += self.encode(text)
-        return np.array(ids, np.uint32)
+        return joined(map(self.encode, texts), self.end_id)
 
     def find_border(self, text: str, start: int) -> int | None:
         """The first place from `start` (at least 1) on where `text` can be cut: anywhere."""
@@ -90,7 +87,5 @@ class Characters:
     def bytes_of(self, token_id: int) -> bytes:
         """The character's bytes. Raises RequestError for ids beyond the vocabulary."""
         if not 0 <= int(token_id) < self.vocab_size:
-            raise RequestError(
-                f"token id {token_id} is not in the vocabulary, whose ids are 0 to {self.vocab_size - 1}"
-            )
+            raise unknown_id(token_id, self.vocab_size)
         return self._characters[int(token_id)].encode()

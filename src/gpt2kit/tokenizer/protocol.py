@@ -1,11 +1,13 @@
-"""What every tokenizer can do."""
+"""What every tokenizer can do, and what several do alike."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
+
+from gpt2kit.errors import RequestError
 
 
 class Tokenizer(Protocol):
@@ -42,3 +44,19 @@ class Tokenizer(Protocol):
 
     def bytes_of(self, token_id: int) -> bytes:
         """The bytes one token stands for: perhaps a part of a character."""
+
+
+def ending_id(tokenizer: Tokenizer) -> int | None:
+    """The id that ends a text, where there is a token that does."""
+    return tokenizer.end_id if tokenizer.end_id < tokenizer.vocab_size else None
+
+
+def joined(texts: Iterable[Sequence[int]], end_id: int) -> np.ndarray:
+    """The ids of texts, uint32, `end_id` between one and the next."""
+    ids = [id for text in texts for id in (*text, end_id)]
+    return np.array(ids[:-1], np.uint32)
+
+
+def unknown_id(token_id: int, vocab_size: int) -> RequestError:
+    """The error of an id that stands for nothing."""
+    return RequestError(f"token id {token_id} is not in the vocabulary, whose ids are 0 to {vocab_size - 1}")

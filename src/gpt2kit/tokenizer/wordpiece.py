@@ -29,8 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from gpt2kit.errors import FormatError, RequestError
+from gpt2kit.errors import FormatError
 from gpt2kit.json_object import parse_object
+from gpt2kit.tokenizer.protocol import joined, unknown_id
 from gpt2kit.tokenizer.vocabulary import END, TOKENIZER, added_tokens, parse_ids
 
 VOCABULARY, SETTINGS = "vocab.txt", "tokenizer_config.json"
@@ -167,11 +168,7 @@ class WordPiece:
 
     def encode_joined(self, texts: Sequence[str]) -> np.ndarray:
         """Ids of all `texts`, uint32, the end token between one and the next."""
-        ids = self.encode(texts[0]) if texts else []
-        for text in texts[1:]:
-            ids.append(self.end_id)
-            ids += self.encode(text)
-        return np.array(ids, np.uint32)
+        return joined(map(self.encode, texts), self.end_id)
 
     def find_border(self, text: str, start: int) -> int | None:
         """The first place from `start` (at least 1) on where `text` can be cut without a change of its ids."""
@@ -185,9 +182,7 @@ class WordPiece:
     def bytes_of(self, token_id: int) -> bytes:
         """The bytes one token stands for: without its "##", and none for [UNK], as GPT2-ML's demo prints them."""
         if not 0 <= int(token_id) < len(self._tokens):
-            raise RequestError(
-                f"token id {token_id} is not in the vocabulary, whose ids are 0 to {self.vocab_size - 1}"
-            )
+            raise unknown_id(token_id, self.vocab_size)
         token = self._tokens[int(token_id)]
         if token == UNKNOWN:
             return b""
