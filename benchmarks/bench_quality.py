@@ -4,8 +4,9 @@ llama.cpp's weights come from its own quantiser, are read back by its own packag
 fp32 engine: only the weights differ, in its favour, for it rounds what they are multiplied with as well.
 Then fp32's greedy choices are held against one pass of the reference engine over the text that came of them.
 
-    bench_quality.py train wide|narrow     learns the model; the wide one takes 45 minutes on two cores
+    bench_quality.py train wide|narrow     learns the model; the wide one takes some 40 minutes on two cores
     bench_quality.py measure [NAME...]     after that
+    bench_quality.py parts NAME            how much of the divergence comes of which matrices in 4 or 6 bits
 Needs ../shared/data, and what bench_native.py builds of llama.cpp.
 """
 
@@ -24,6 +25,7 @@ from peers.build import PEERS, gguf, llama_source, made
 from turns import heading
 
 import gpt2kit
+from gpt2kit import _native
 from gpt2kit.checkpoint import TOKENIZER_FILES, Checkpoint, LazyTensor
 from gpt2kit.config.model import Size
 from gpt2kit.config.training import TrainingConfig
@@ -50,8 +52,8 @@ class Recipe:
     size: Size
     steps: int
     batch: int
-    vocabulary: int | None = None
-    """So many tokens, learnt of the same text; None takes GPT-2's."""
+    vocabulary: int
+    """So many tokens, learnt of the same text."""
     code: bool = True
     """Whether Python's standard library is learnt beside English."""
 
@@ -71,6 +73,10 @@ def main() -> None:
     if sys.argv[1:2] == ["train"]:
         train(sys.argv[2])
         return
+    if sys.argv[1:2] == ["parts"]:
+        heading("divergence where only these matrices are rounded, in nats")
+        parts(sys.argv[2])
+        return
     heading("perplexity of rounded weights on held-out text, trained models")
     for name in sys.argv[2:] or RECIPES:
         measure(name, "".join(held_out(RECIPES[name])))
@@ -81,10 +87,8 @@ def train(name: str) -> None:
     texts.mkdir(parents=True, exist_ok=True)
     for number, part in enumerate(learnt(recipe)):
         (texts / f"{number}.txt").write_text(part, "utf-8")
-    home = DATA
-    if recipe.vocabulary:
-        home = PLACE / f"{name}-vocabulary"
-        learn([texts], recipe.vocabulary, home)
+    home = PLACE / f"{name}-vocabulary"
+    learn([texts], recipe.vocabulary, home)
     files = {file.name: file.read_bytes() for file in home.iterdir() if file.name in TOKENIZER_FILES}
     begin = PLACE / f"{name}-begin"
     if not begin.exists():
@@ -164,6 +168,30 @@ def measure(name: str, text: str) -> None:
         theirs, size_bytes = rounded(checkpoint, gguf(model, kind))
         tell(f"llama.cpp {kind}", theirs, "fp32", size_bytes)
     greedy(checkpoint, text)
+
+
+def parts(name: str) -> None:
+    checkpoint, text = gpt2kit.open_checkpoint(PLACE / name), "".join(held_out(RECIPES[name]))
+    matrices = [each for each, tensor in checkpoint.tensors.items() if len(tensor.shape) == 2 and each.startswith("h.")]
+    layers = {f"int4, layer {layer}": f"h.{layer}." for layer in range(checkpoint.config.layers)}
+    chosen = {"int6, the head": ["wte.weight"], "int4, the head": ["wte.weight"], "int4, all layers": matrices}
+    chosen |= {what: [each for each in matrices if each.startswith(begin)] for what, begin in layers.items()}
+    chosen |= {f"int4, {each}": [each] for each in matrices if each.startswith("h.0.")}
+    for what, names in chosen.items():
+        tensors = {**checkpoint.tensors} | {each: as_packed(checkpoint.tensors[each], what[:4]) for each in names}
+        nats, _ = divergence(checkpoint, replace(checkpoint, tensors=tensors, origin="rounded"), "fp32", text)
+        print(f"  {what}: {nats:.6f}", flush=True)
+
+
+def as_packed(tensor: LazyTensor, format: str) -> LazyTensor:
+    """What the weights are once they have been packed."""
+    is_embedding = tensor.name == "wte.weight"
+    values_OI = np.ascontiguousarray(tensor.read_float32() if is_embedding else tensor.read_float32().T)
+    packed = np.empty(_native.packed_bytes(format, *values_OI.shape), np.uint8)
+    _native.pack(format, values_OI, packed, 1)
+    rounded_OI = np.empty_like(values_OI)
+    _native.unpack(format, packed, *values_OI.shape, rounded_OI)
+    return LazyTensor(tensor.name, "float32", tensor.shape, lambda: rounded_OI if is_embedding else rounded_OI.T)
 
 
 def divergence(exact: Checkpoint, rounded: Checkpoint, precision: str, text: str) -> tuple[float, float]:
